@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# um.sh dir|build [clio|stock|debug|rdma|fcoe|systemd]: the lab's User Mode Linux kernel.
+#
+# dir prints where the artifacts of exactly these inputs are, built or not.
+# build builds them if they are not there: linux and lib/modules/<release>.
+
+# shellcheck source=SCRIPTDIR/lib.sh
+source "$(dirname "$0")/lib.sh"
+# shellcheck source=SCRIPTDIR/um-build.sh
+source "$KERNEL_DIR/scripts/um-build.sh"
+
+action=${1:-build} FLAVOUR=${2:-${FLAVOUR:-clio}}
+case $FLAVOUR in
+clio|stock|debug|rdma|fcoe|systemd) ;;
+*) die "no FLAVOUR=$FLAVOUR" "Give one of: clio stock debug rdma fcoe systemd" ;;
+esac
+check_kernel
+
+id=$(source_id)
+fragments=("$KERNEL_DIR/config/um.config")
+case $FLAVOUR in
+debug|rdma|fcoe|systemd) fragments+=("$KERNEL_DIR/config/um-$FLAVOUR.config") ;;
+esac
+
+hash_files() {	# names relative to the checkout and contents
+	(cd "$ROOT" && sha256sum -- "${@#"$ROOT"/}")
+}
+
+key() {
+	local patch inputs=("${fragments[@]}" "$KERNEL_DIR/scripts/um-build.sh")
+
+	for patch in $(series "$PATCHES/$KERNEL-um"); do
+		inputs+=("$PATCHES/$KERNEL-um/$patch")
+	done
+	if [[ $FLAVOUR != stock ]]; then
+		for patch in $(series "$PATCHES/$KERNEL"); do
+			inputs+=("$PATCHES/$KERNEL/$patch")
+		done
+		for patch in $(own_files); do
+			inputs+=("$KERNEL_DIR/$patch")
+		done
+		inputs+=("$KERNEL_DIR/config/files")
+	fi
+	printf '%s\n' "$id" "$FLAVOUR" "$(uname -m)"
+	command -v "$CC" >/dev/null && "$CC" --version | head -n 1
+	ld --version 2>/dev/null | head -n 1
+	hash_files "${inputs[@]}"
+}
+
+dir=$CACHE/um/$KERNEL-$FLAVOUR-$(key | sha256sum | cut -c1-16)
+if [[ $action == dir ]]; then
+	printf '%s\n' "$dir"
+	exit
+fi
+if [[ -x $dir/linux ]]; then
+	note "$FLAVOUR kernel: $dir"
+	exit
+fi
+
+need_commands ld:binutils
+build=$CACHE/build/$id
+lock "$build/lock"
+[[ ! -x $dir/linux ]] || exit 0
+
+build_tree "$build" "$id"
+which=all
+[[ $FLAVOUR != stock ]] || which=stock
+tree_commits "$which"
+tree_git checkout -q --detach "$commit"
+# PCI changes so much that sharing the output folder would build all of it each time.
+case $FLAVOUR in
+rdma|fcoe|systemd) build+=/$FLAVOUR ;;
+esac
+um_build "$build" "$FLAVOUR" "${fragments[@]}"
+
+rm -rf "$dir".new.*	# what an interrupted run left
+um_install "$dir"
+note "$FLAVOUR kernel: $dir"
