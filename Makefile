@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The front door. On a fresh Debian 12 or 13, as root: `make demo` or `make test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build kernel kernel-debug kernel-rdma kernel-fcoe kernel-systemd demo sim test test-unit test-cluster \
+	test-srp test-fcoe test-vhost test-kernel test-alerts deb test-deb fuzz lint conformance faults bench lab-up \
+	lab-down clean
+
+LAB := .build/release/clio-lab
+PROMTOOL := .build/prometheus/usr/bin/promtool
+
+# What the lab and the builds use of Debian; kernel/Makefile knows its own needs.
+PACKAGES := \
+	librados-dev libradospp-dev librbd-dev libkmod-dev libnl-3-dev libnl-genl-3-dev libiscsi-dev pkg-config \
+	ceph-mon ceph-mgr ceph-osd ceph-common \
+	busybox-static cpio curl dropbear-bin iproute2 iptables kmod openssh-client procps \
+	fence-agents fio libiscsi-bin multipath-tools open-iscsi sg3-utils tmux
+
+## demo: CAW through two gateways, stock kernel beside Clio (KEEP=1 keeps the cluster)
+demo: kernel build
+	$(LAB) demo $(if $(KEEP),--keep)
+
+## test: everything; what CI runs
+test: test-unit test-alerts test-kernel test-cluster
+
+## test-unit: pure parts, no cluster; about a minute
+test-unit: setup
+	swift test --skip ClusterTests
+	$(MAKE) fuzz FUZZ_SECONDS=8
+
+## fuzz: random bytes and commands for the reservation engine (FUZZ_SECONDS=600); goes on from what it has learnt
+FUZZ_SECONDS ?= 600
+fuzz: .build/fuzz/pr_state
+	mkdir -p .build/fuzz/corpus
+	.build/fuzz/pr_state -max_total_time=$(FUZZ_SECONDS) -max_len=1024 -verbosity=0 -print_funcs=0 \
+		-print_final_stats=1 -artifact_prefix=.build/fuzz/ .build/fuzz/corpus 2>&1 | sed '/^#.* dictionary/,/^#.* End/d'
+
+# The toolchain's own clang: it comes with libFuzzer and the sanitizers.
+.build/fuzz/pr_state: Tests/Fuzz/pr_state.c $(wildcard kernel/blk-cluster/pr_state.* Sources/CPRState/include/*)
+	mkdir -p $(@D)
+	"$$(dirname "$$(readlink -f "$$(command -v swift)")")/clang" -std=gnu11 -g -O1 -Wall -Wextra -Wno-sign-compare \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fuse-ld=lld \
+		-ISources/CPRState/include Tests/Fuzz/pr_state.c kernel/blk-cluster/pr_state.c -o $@
+
+## test-alerts: Prometheus' rules
+test-alerts: $(PROMTOOL)
+	cd packaging/prometheus && $(abspath $(PROMTOOL)) check rules clio.rules.yml
+	cd packaging/prometheus && $(abspath $(PROMTOOL)) test rules clio.rules.test.yml
+
+DOWNLOAD := apt-get download -q -o APT::Sandbox::User=root prometheus
+# Unpacked, not installed: the package would start a server.
+$(PROMTOOL):
+	mkdir -p .build/prometheus
+	cd .build/prometheus && { $(DOWNLOAD) || { apt-get update -q && $(DOWNLOAD); }; } && dpkg-deb -x prometheus_*.deb .
+	touch $@
+
+## test-kernel: the series applies, each prefix builds, checkpatch, sparse, external modules
+test-kernel: setup
+	$(MAKE) -C kernel test
+	$(MAKE) -C kernel check
+
+## test-cluster: live, on a cluster inside this machine (FILTER= one suite or test)
+test-cluster: kernel kernel-debug build .build/release/netlink-fuzz .build/release/ioc-pr $(PROMTOOL)
+	@mkdir -p .build
+	swift test --no-parallel --filter 'ClusterTests$(if $(FILTER),.*$(FILTER))' 2>&1 | tee .build/test-cluster.log \
+		|| { echo; echo "What failed:"; grep -A3 '^✘' .build/test-cluster.log; exit 1; } >&2
+
+.build/release/netlink-fuzz: kernel/tests/netlink-fuzz.c kernel/blk-cluster/uapi/linux/blk_cluster.h | build
+	$(CC) -O1 -Wall -Wextra -Werror -static -I kernel/blk-cluster/uapi -o $@ $<
+
+.build/release/ioc-pr: kernel/tests/ioc-pr.c | build
+	$(CC) -O1 -Wall -Wextra -Werror -static -o $@ $<
+
+## test-srp: live, SRP over soft-RoCE; needs a machine that has nothing else to do
+test-srp: kernel-rdma build
+	CLIO_TEST_SRP=1 swift test --no-parallel --filter 'ClusterTests.FabricLiveTests/srp'
+
+## test-fcoe: live, Fibre Channel over Ethernet, by the kernel's own target and initiator
+test-fcoe: kernel-fcoe build
+	CLIO_TEST_FCOE=1 swift test --no-parallel --filter 'ClusterTests.FabricLiveTests/fibreChannel'
+
+## test-vhost: live, a virtual machine that boots from a LUN through vhost-scsi
+test-vhost: kernel kernel-debug build .build/release/vm-boot
+	@$(call install,qemu-system-x86)
+	CLIO_TEST_VHOST=1 swift test --no-parallel --filter 'ClusterTests.VirtualMachineTests'
+
+.build/release/vm-boot: Tests/Guest/boot.S | build
+	as --32 -o $@.o $<
+	ld -m elf_i386 --oformat binary -Ttext 0x7c00 -o $@ $@.o
+
+## sim: the relay's protocol against random faults (SEEDS= how many, SEED= one again, BREAK= a rule, MUTANTS=1 each rule)
+sim:
+	swift run -c release clio-sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) \
+		$(if $(BREAK),--break $(BREAK)) $(if $(MUTANTS),--mutants)
+
+## conformance: libiscsi's own suite, stock kernel beside Clio
+conformance: kernel build
+	$(LAB) conformance
+
+## faults: break gateways while hosts write (ROUNDS= of each fault; SEED= repeats a run)
+faults: kernel build
+	$(LAB) faults --rounds $(or $(ROUNDS),1) $(if $(SEED),--seed $(SEED))
+
+## bench: what acting as one costs, as ratios to the stock kernel
+bench: kernel build
+	$(LAB) bench
+
+## lab-up: a cluster of two gateways and an initiator to try things on
+lab-up: kernel build
+	$(LAB) up
+
+## lab-down: end it
+lab-down:
+	$(LAB) down
+
+## build: all executables, in .build/release/
+build: setup
+	swift build -c release --static-swift-stdlib
+
+## deb: Debian packages clio and clio-dkms, in .build/deb (KDIR= headers of a kernel that the series is for)
+KERNEL ?= 6.12
+KDIR ?= $(lastword $(sort $(wildcard /usr/src/linux-headers-$(KERNEL).*-$(shell dpkg --print-architecture))))
+deb: build
+	@$(call install,debhelper dh-dkms chrpath dpkg-dev fakeroot)
+	$(MAKE) -C kernel modules KDIR=$(KDIR) OUT=$(CURDIR)/.build/modules
+	swift build -c release --static-swift-stdlib --product generate-manual
+	KERNEL=$(KERNEL) packaging/deb.sh .build/release .build/modules .build/deb
+
+## test-deb: lintian, and DKMS builds the modules
+test-deb: deb
+	@$(call install,lintian dkms systemd)
+	packaging/test-deb.sh .build/deb $(KDIR)
+
+## kernel: the lab's kernels, with and without our patches (cached outside the checkout)
+kernel: setup
+	$(MAKE) -C kernel um FLAVOUR=stock
+	$(MAKE) -C kernel um FLAVOUR=clio
+
+kernel-debug: setup
+	$(MAKE) -C kernel um FLAVOUR=debug
+
+kernel-rdma: setup
+	$(MAKE) -C kernel um FLAVOUR=rdma
+
+kernel-fcoe: setup
+	$(MAKE) -C kernel um FLAVOUR=fcoe
+
+kernel-systemd: setup
+	$(MAKE) -C kernel um FLAVOUR=systemd
+
+## lint: swift-format, checkpatch, sparse
+lint: setup
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests
+	$(MAKE) -C kernel lint
+
+## setup: install the Debian packages that are missing
+setup:
+	@command -v swift >/dev/null || { echo "swift is not on PATH: install a Swift 6.1 or newer toolchain" >&2; exit 1; }
+	@$(call install,$(PACKAGES))
+
+# Installs those of some Debian packages that are missing.
+install = missing=(); for p in $(1); do \
+		dpkg-query -W -f='$${db:Status-Status}' "$$p" 2>/dev/null | grep -qx installed || missing+=("$$p"); done; \
+	if (( $${\#missing[@]} )); then \
+		[[ $$EUID == 0 ]] || { echo "missing packages: $${missing[*]}; run as root to install them" >&2; exit 1; }; \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -q -y --no-install-recommends "$${missing[@]}"; fi
+
+## clean: forget this checkout's builds (kernels stay in the cache; `make -C kernel clean` removes them)
+clean:
+	rm -rf .build
+
+help:
+	@sed -n 's/^## /  /p' $(MAKEFILE_LIST)

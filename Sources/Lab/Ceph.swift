@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Logging
+
+/// A Ceph cluster inside the lab's network namespace: one monitor, one manager, OSDs with their data in memory.
+struct Ceph: Sendable {
+    let folder: String
+    let network: Network
+    let processes: Processes
+    let logger: Logger
+    let fsid: String
+    /// Secret of `client.admin`.
+    let adminKey: String
+    let osds: Int
+    /// Bytes each OSD says it has; memory is used as data comes.
+    let capacity: Int
+
+    /// The client's configuration, for the host's tools and in the nodes.
+    var configuration: String { "\(folder)/ceph.conf" }
+    var keyring: String { "\(folder)/keyring" }
+    private var daemons: String { "\(folder)/ceph" }
+    private var daemonConfiguration: String { "\(daemons)/ceph.conf" }
+
+    /// A new random secret in cephx's encoding: type 1 (AES), creation time, length, 16 bytes.
+    static func newSecret() -> String {
+        func little<Integer: FixedWidthInteger>(_ value: Integer) -> [UInt8] {
+            withUnsafeBytes(of: value.littleEndian, Array.init)
+        }
+        var generator = SystemRandomNumberGenerator()
+        let secret = (0..<16).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+        let time = UInt32(truncatingIfNeeded: Int(Date().timeIntervalSince1970))
+        return Data(little(UInt16(1)) + little(time) + little(UInt32(0)) + little(UInt16(16)) + secret)
+            .base64EncodedString()
+    }
+
+    /// `ceph.conf` and keyring of a client.
+    static func clientFiles(fsid: String, adminKey: String, keyring: String) -> (configuration: String, keyring: String)
+    {
+        let address = Network.bridgeAddress
+        return (
+            """
+            [global]
+            fsid = \(fsid)
+            mon host = [v2:\(address):3300,v1:\(address):6789]
+            auth client required = cephx
+            keyring = \(keyring)
+            rbd default features = 1
+            client mount timeout = 20
+            rados mon op timeout = 30
+            log file = /dev/null
+
+            """,
+            """
+            [client.admin]
+                key = \(adminKey)
+                caps mon = "allow *"
+                caps osd = "allow *"
+                caps mgr = "allow *"
+
+            """
+        )
+    }
+
+    /// The lease to read (`osd_heartbeat_grace` · the ratio below) is 120 s instead of 16 s. An OSD that stood still for longer
+    /// than what was left of it would never serve again: without replicas nobody acknowledges a new lease, and nothing
+    /// else ends the state `laggy` (Ceph's `PeeringState::recheck_readable`; github.com/ceph/ceph-container/issues/1682).
+    private var daemonFile: String {
+        let address = Network.bridgeAddress
+        return """
+            [global]
+            fsid = \(fsid)
+            mon host = [v2:\(address):3300,v1:\(address):6789]
+            public addr = \(address)
+            auth cluster required = cephx
+            auth service required = cephx
+            auth client required = cephx
+            auth allow insecure global id reclaim = false
+            keyring = \(daemons)/keyring
+            run dir = \(daemons)
+            log file = \(daemons)/$name.log
+            admin socket = \(daemons)/$name.asok
+            crash dir = \(daemons)
+            osd pool default size = 1
+            osd pool default min size = 1
+            osd pool default pg autoscale mode = off
+            osd pool default read lease ratio = 6
+            osd crush chooseleaf type = 0
+            mon allow pool size one = true
+            mon allow pool delete = true
+            mon warn on pool no redundancy = false
+            mon data avail warn = 1
+            mon data avail crit = 0
+            paxos propose interval = 0.1
+            paxos min wait = 0.02
+            mon tick interval = 1
+            mgr initial modules = iostat
+            mon data = \(daemons)/mon
+            mgr data = \(daemons)/mgr
+            osd data = \(daemons)/osd.$id
+            osd objectstore = memstore
+            memstore device bytes = \(capacity)
+
+            """
+    }
+
+    private var prefix: [String] { network.prefix }
+
+    /// Starts monitor and OSDs and makes the pool `rbd`, which becomes usable soon after this returns.
+    func up() async throws {
+        let secrets = (0..<osds).map { _ in Self.newSecret() }
+        let ids = (0..<osds).map { _ in UUID().uuidString.lowercased() }
+        var keys = """
+            [mon.]
+                key = \(Self.newSecret())
+                caps mon = "allow *"
+            [mgr.x]
+                key = \(Self.newSecret())
+                caps mon = "allow profile mgr"
+                caps osd = "allow *"
+                caps mds = "allow *"
+            \(Self.clientFiles(fsid: fsid, adminKey: adminKey, keyring: keyring).keyring)
+            """
+        for (index, secret) in secrets.enumerated() {
+            let key = """
+                [osd.\(index)]
+                    key = \(secret)
+                    caps mon = "allow profile osd"
+                    caps mgr = "allow profile osd"
+                    caps osd = "allow *"
+
+                """
+            keys += key
+        }
+        try Files.write(daemonFile, to: daemonConfiguration)
+        try Files.write(keys, to: "\(daemons)/keyring", mode: 0o600)
+        try Files.folder("\(daemons)/mon")
+        try Files.folder("\(daemons)/mgr")
+        let monmap = "\(daemons)/monmap"
+        let address = "[v2:\(Network.bridgeAddress):3300,v1:\(Network.bridgeAddress):6789]"
+        try await Command.check(["monmaptool", "--create", "--addv", "a", address, "--fsid", fsid, monmap])
+        let common = ["-c", daemonConfiguration]
+
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                try await Command.check(
+                    prefix + ["ceph-mon"] + common
+                        + ["--mkfs", "-i", "a", "--monmap", monmap, "--keyring", "\(daemons)/keyring"])
+                try await start("mon.a", ["ceph-mon"] + common + ["-f", "-i", "a"])
+                // One interpreter for all commands: to start it takes longer than the commands.
+                var commands = ids.enumerated().map { "osd new \($1) \($0)" }
+                commands += [
+                    "config set mgr mgr/devicehealth/enable_monitoring false",
+                    "osd pool create rbd 16", "osd pool application enable rbd rbd",
+                ]
+                try await Command.check(
+                    prefix + ["ceph", "-c", configuration, "--connect-timeout", "30"],
+                    input: Array((commands.joined(separator: "\n") + "\nquit\n").utf8), timeout: .seconds(60))
+            }
+            for (index, id) in ids.enumerated() {
+                group.addTask {
+                    try Files.folder("\(daemons)/osd.\(index)")
+                    try await Command.check(
+                        prefix + ["ceph-osd"] + common
+                            + ["--mkfs", "-i", "\(index)", "--osd-uuid", id, "--no-mon-config"])
+                }
+            }
+            try await group.waitForAll()
+        }
+        logger.notice("Ceph: the monitor runs")
+        for index in 0..<osds { try await start("osd.\(index)", ["ceph-osd"] + common + ["-f", "-i", "\(index)"]) }
+    }
+
+    /// Starts the manager. No I/O waits for it, and it loads its modules for seconds: better last.
+    func startManager() async throws {
+        try await start("mgr.x", ["ceph-mgr", "-c", daemonConfiguration, "-f", "-i", "x"])
+    }
+
+    /// Starts the daemon of `label`.
+    private func start(_ label: String, _ arguments: [String]) async throws {
+        try await processes.start(label, prefix: prefix, arguments, log: "\(daemons)/\(label).out")
+    }
+
+    /// Creates `image` in the pool `rbd`, which also waits for the pool to be usable.
+    func create(image: String, bytes: Int) async throws {
+        do {
+            try await Command.check(
+                // A client that came before the OSD looks again at each tick, 5 s by default.
+                prefix + [
+                    "rbd", "-c", configuration, "--objecter-tick-interval", "0.2", "create", "--size", "\(bytes)B",
+                    "--image-feature", "layering", "rbd/\(image)",
+                ], timeout: .seconds(40))
+        } catch let error as LabError {
+            let dead = (["mon.a", "mgr.x"] + (0..<osds).map { "osd.\($0)" }).filter { !processes.isAlive($0) }
+            throw LabError(
+                "image rbd/\(image)", error.reason,
+                remedy: dead.isEmpty ? "see \(daemons)/*.log" : "not running: \(dead); see \(daemons)/*.out and *.log")
+        }
+    }
+}

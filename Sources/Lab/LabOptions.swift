@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Which of the toolkit's kernels the nodes boot (`make -C kernel um FLAVOUR=…`).
+public enum KernelFlavour: String, Codable, Sendable, CaseIterable {
+    /// With our patches; the nodes are set up by `clio`.
+    case clio
+    /// The same kernel without our patches; LIO is set up on each node by itself, as without Clio.
+    case stock
+    /// `clio` with KASAN, lockdep and sleep-in-atomic checks; about 8 times slower.
+    case debug
+    /// `clio` with soft-RoCE and SRP.
+    case rdma
+    /// `clio` with Fibre Channel over Ethernet.
+    case fcoe
+}
+
+/// What a lab consists of.
+public struct LabOptions: Codable, Sendable, Equatable {
+    /// Name of the lab; labs with different names run side by side, each in its own network namespace.
+    /// 1 to 32 letters, digits and `-`.
+    public var name: String
+    /// Gateway nodes `gw1`…, 1 to 64.
+    public var gateways: Int
+    /// Initiator nodes `ini1`…, 0 to 64.
+    public var initiators: Int
+    /// OSDs, 1 to 16, each with its data in memory.
+    public var osds: Int
+    /// Images `lun0`… in the pool `rbd`, each exported by every gateway; 0 to 256.
+    public var luns: Int
+    /// Size of each image in bytes, a multiple of 1 MiB, at most 1 TiB. Images are thin.
+    public var size: Int
+    /// The kernel the nodes boot.
+    public var kernel: KernelFlavour
+    /// Whether `up` also exports the images; without it the gateways boot and wait.
+    public var serve: Bool
+    /// Whether gateways serve by `cliod`, as one with the others; without it by `clio node up --alone`, each without knowing
+    /// of the others. The stock kernel has neither.
+    public var daemon: Bool
+    /// Memory of a node in MiB; `nil` takes 512, or 1024 with the debug kernel.
+    public var nodeMemory: Int?
+
+    public init(
+        name: String = LabOptions.defaultName, gateways: Int = 2, initiators: Int = 1, osds: Int = 1, luns: Int = 1,
+        size: Int = 1 << 30, kernel: KernelFlavour = .clio, serve: Bool = true, daemon: Bool? = nil,
+        nodeMemory: Int? = nil
+    ) {
+        self.name = name
+        self.gateways = gateways
+        self.initiators = initiators
+        self.osds = osds
+        self.luns = luns
+        self.size = size
+        self.kernel = kernel
+        self.serve = serve
+        self.daemon = daemon ?? (kernel != .stock)
+        self.nodeMemory = nodeMemory
+    }
+
+    /// `$CLIO_LAB_NAME`, or `clio-lab`.
+    public static var defaultName: String {
+        environment("CLIO_LAB_NAME") ?? "clio-lab"
+    }
+
+    /// Memory of a node in MiB, by the kernel it boots.
+    var memory: Int { nodeMemory ?? (kernel == .debug ? 1024 : 512) }
+
+    /// - Throws: `LabError` naming the option that is out of its range.
+    public func validate() throws(LabError) {
+        try Self.check(name: name)
+        let ranges: [(String, Int, ClosedRange<Int>)] = [
+            ("--nodes", gateways, 1...64), ("--initiators", initiators, 0...64), ("--osds", osds, 1...16),
+            ("--luns", luns, 0...256), ("node memory", memory, 128...65536),
+        ]
+        for (option, value, range) in ranges where !range.contains(value) {
+            throw LabError("\(option) \(value)", "must be \(range.lowerBound) to \(range.upperBound)")
+        }
+        guard size > 0, size % (1 << 20) == 0, size <= 1 << 40 else {
+            throw LabError("--size \(size)", "must be a multiple of 1 MiB, at most 1 TiB")
+        }
+    }
+
+    /// - Throws: `LabError` if `name` cannot be that of a lab.
+    static func check(name: String) throws(LabError) {
+        let valid = name.utf8.allSatisfy { byte in
+            byte == UInt8(ascii: "-") || (byte < 0x80 && (Character(UnicodeScalar(byte)).isLetter || isDigit(byte)))
+        }
+        guard valid, (1...32).contains(name.utf8.count), !name.hasPrefix("-") else {
+            throw LabError("lab name \"\(name)\"", "must be 1 to 32 letters, digits and \"-\", not starting with \"-\"")
+        }
+    }
+
+    /// Bytes of a size such as `512M`, `1G`, `1GiB`, `1.5G`, or plain bytes; `nil` if it is not one.
+    public static func bytes(_ text: String) -> Int? {
+        let number = text.prefix { $0.isNumber || $0 == "." }
+        let suffix = text.dropFirst(number.count).uppercased()
+        let shifts = ["": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40]
+        let unit = suffix.hasSuffix("IB") ? String(suffix.dropLast(2)) : suffix
+        guard let value = Double(number), let shift = shifts[unit], value >= 0 else { return nil }
+        let bytes = value * Double(1 << shift)
+        return bytes <= Double(1 << 50) ? Int(bytes) : nil
+    }
+}
+
+private func isDigit(_ byte: UInt8) -> Bool { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) }

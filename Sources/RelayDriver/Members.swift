@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+import ClusterModel
+import Logging
+import Rados
+import Relay
+
+/// A node as the group object and its own relay show it.
+public struct MemberStatus: Codable, Sendable, Hashable {
+    public var node: String
+    /// Of the member record: `up`, `leaving`, `fenced (…)`, `absent`; `drained` if there is none and shall be none.
+    public var state: String
+    /// By what it is to serve nothing, if it is.
+    public var drained: StoredGroup.Change?
+    /// Hexadecimal; `nil` without a record.
+    public var instance: String?
+    /// Its beat in RADOS.
+    public var beat: UInt64?
+    /// Addresses that are blocklisted should it be fenced.
+    public var clients: [String]
+    /// What its relay says; `nil` if it does not answer.
+    public var report: NodeReport?
+    /// Whether hosts may still be served by it.
+    public var isLive: Bool
+}
+
+extension MemberStatus {
+    /// All nodes of the group's, and whoever else has a record.
+    ///
+    /// Asks the relays by a notify, which those that are alive answer at once; one that is not costs ``patience``.
+    public static func all(of stored: StoredGroup, in pool: Pool) async throws -> [MemberStatus] {
+        let object = GroupObject(
+            pool: pool, group: stored.config.name, expiry: .seconds(stored.config.timing.dead),
+            logger: Logger(label: "clio") { _ in SwiftLogNoOpLogHandler() }
+        ) { _ in }
+        let snapshot = try await object.snapshot()
+        var reports: [String: NodeReport] = [:]
+        if snapshot.members.values.contains(where: \.isLive) {
+            let reply = try await pool.notify(object.object, NodeReport.question, timeout: patience)
+            for answer in reply.acknowledged {
+                if let report = NodeReport(decoding: answer.payload) { reports[report.node] = report }
+            }
+        }
+        let names = stored.config.nodes.map(\.name)
+        let others = Set(snapshot.members.keys).union(reports.keys).subtracting(names)
+        return (names + others.sorted()).map { name in
+            let record = snapshot.members[name]
+            let drained = stored.drained?[name]
+            let state = record.map { word(for: $0.state, of: name) } ?? "absent"
+            return MemberStatus(
+                node: name, state: state == "absent" && drained != nil ? "drained" : state, drained: drained,
+                instance: record.map { String($0.instance, radix: 16) }, beat: snapshot.beats[name],
+                clients: record?.clients ?? [], report: reports[name], isLive: record?.isLive ?? false)
+        }
+    }
+
+    /// How long a relay has to answer.
+    static let patience = Duration.seconds(2)
+
+    static func word(for state: Record.State, of node: String) -> String {
+        switch state {
+        case .up: "up"
+        case .leaving: "leaving"
+        case .fenced(.marked, let by): "being fenced by \(by)"
+        case .fenced(.blocklisted(let epoch), let by): "being fenced by \(by), OSD map \(epoch)"
+        // What a node leaves behind that was fenced in an earlier life.
+        case .fenced(.settled, let by) where by == node: "absent"
+        case .fenced(.settled(let epoch), let by): "fenced by \(by), OSD map \(epoch)"
+        }
+    }
+}
+
+/// The group object's records as they change.
+///
+/// They are read again and again: a watch would have every event of the group wait for whoever follows it.
+public struct MemberChanges: Sendable {
+    /// A node whose record or liveness differs from what was seen before.
+    public struct Change: Sendable, Hashable {
+        public var node: String
+        public var state: String
+    }
+
+    private let pool: Pool
+    private let stored: StoredGroup
+    private var seen: [String: String]?
+
+    public init(of stored: StoredGroup, in pool: Pool) {
+        self.stored = stored
+        self.pool = pool
+    }
+
+    /// Reads once; everything counts as changed the first time.
+    public mutating func next() async throws -> [Change] {
+        let object = GroupObject(
+            pool: pool, group: stored.config.name, expiry: .seconds(stored.config.timing.dead),
+            logger: Logger(label: "clio") { _ in SwiftLogNoOpLogHandler() }
+        ) { _ in }
+        let snapshot = try await object.snapshot()
+        var now: [String: String] = [:]
+        for node in stored.config.nodes.map(\.name) { now[node] = "absent" }
+        for (node, record) in snapshot.members {
+            let state = MemberStatus.word(for: record.state, of: node)
+            now[node] = "\(state), instance \(String(record.instance, radix: 16))"
+        }
+        defer { seen = now }
+        return now.filter { seen?[$0.key] != $0.value }.map { Change(node: $0.key, state: $0.value) }
+            .sorted { $0.node < $1.node }
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+import ClusterModel
+import RBD
+import Rados
+
+/// Whether an image can be exported by several gateways at once.
+public enum ImageCheck {
+    /// Smallest image that makes sense as a disk: 1 MiB, in bytes.
+    public static let smallest: UInt64 = 1 << 20
+
+    /// What keeps an image from being shared, each with its remedy. Empty: nothing.
+    public static func faults(_ info: ImageInfo) -> [String] {
+        var out: [String] = []
+        let name = info.spec.description
+        if !info.features.preventingSharing.isEmpty {
+            let names = info.features.preventingSharing.names.joined(separator: ", ")
+            let removable = info.features.namesToDisableForSharing
+            out.append(
+                "image \(name) has \(names): only one gateway at a time could write it. "
+                    + (removable.isEmpty
+                        ? "Close its cache first: stop what has it open"
+                        : "Fix: rbd feature disable \(name) \(removable.joined(separator: " "))"))
+        }
+        if info.features.contains(.migrating) {
+            out.append("image \(name) is being migrated. Wait, or: rbd migration commit \(name)")
+        }
+        if info.features.contains(.nonPrimary) {
+            out.append(
+                "image \(name) is a mirror of another cluster's and read-only. Fix: rbd mirror image promote \(name)")
+        }
+        if info.size < smallest {
+            out.append(
+                "image \(name) is too small: \(info.size) bytes, at least 1 MiB is needed. Fix: rbd resize --size 1G \(name)"
+            )
+        } else if info.size % 512 != 0 {
+            let up = (info.size / (1 << 20) + 1)
+            out.append(
+                "image \(name) has \(info.size) bytes, which is no whole number of 512-byte blocks. "
+                    + "Fix: rbd resize --size \(up)M \(name)")
+        }
+        return out
+    }
+
+    /// What someone else's lock on the image says, or nil. Nobody looks at locks of an image without `exclusive-lock`, but
+    /// who took one believes to be alone.
+    public static func lockFault(_ info: ImageInfo) -> String? {
+        guard !info.lockOwners.isEmpty, !info.features.contains(.exclusiveLock) else { return nil }
+        let name = info.spec.description
+        let owners = info.lockOwners.map { "\($0.name)\($0.address.map { " at \($0)" } ?? "") (lock \"\($0.cookie)\")" }
+        let first = info.lockOwners.first
+        return "image \(name) is locked by \(owners.joined(separator: ", ")), which believes to be alone with it. "
+            + "Stop it, or remove the lock: rbd lock rm \(name) \(quoted(first?.cookie ?? "ID")) \(first?.name ?? "LOCKER")"
+    }
+
+    private static func quoted(_ text: String) -> String {
+        text.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.".contains($0)) } ? text : "'\(text)'"
+    }
+
+    /// Looks up the images of a group.
+    ///
+    /// - Parameter allowingMissing: whether an image, or its pool, that is not there is no problem.
+    /// - Returns: what each image is, by its name in the group; and what keeps LUNs from being used, with their paths.
+    /// - Throws: an error that concerns the cluster as a whole: it does not answer, or refuses the client.
+    public static func look(
+        at group: Group, in cluster: Cluster, allowingMissing: Bool = false
+    ) async throws -> (images: [String: ImageInfo], poolIDs: [String: Int64], problems: [Problem]) {
+        var images: [String: ImageInfo] = [:]
+        var pools: [String: Int64] = [:]
+        var problems: [Problem] = []
+        for (i, lun) in group.luns.enumerated() {
+            guard let name = try? ImageName(parsing: lun.image) else { continue }
+            let path = "luns[\(i)].image"
+            do {
+                let info = try await info(of: name, in: cluster)
+                if pools[name.pool] == nil { pools[name.pool] = try await cluster.pool(name.pool).id }
+                images[lun.image] = info
+                problems += faults(info).map { Problem(path: path, message: $0) }
+            } catch let error as RBDError {
+                guard let text = missing(name, error) else { throw error }
+                if allowingMissing { continue }
+                problems.append(Problem(path: path, message: text))
+            }
+        }
+        return (images, pools, problems)
+    }
+
+    /// Of these images, those that are there and can be shared.
+    static func identities(of images: [String], in cluster: Cluster) async throws -> [String: ImageIdentity] {
+        var out: [String: ImageIdentity] = [:]
+        for image in images {
+            guard let name = try? ImageName(parsing: image), let info = try? await info(of: name, in: cluster),
+                faults(info).isEmpty
+            else { continue }
+            out[image] = ImageIdentity(poolID: try await cluster.pool(name.pool).id, imageID: info.id)
+        }
+        return out
+    }
+
+    /// What is known of one image.
+    public static func info(of name: ImageName, in cluster: Cluster) async throws(RBDError) -> ImageInfo {
+        try await Images.info(ImageSpec(pool: name.pool, namespace: name.namespace, name: name.image), of: cluster)
+    }
+
+    /// The words for an image or pool that is not there; nil for other errors.
+    static func missing(_ name: ImageName, _ error: RBDError) -> String? {
+        switch error.kind {
+        case .poolNotFound: "pool \(name.pool) does not exist. Fix: ceph osd pool create \(name.pool), or name another"
+        case .imageNotFound:
+            "image \(name) does not exist. Fix: rbd create --size 10G --image-shared \(name), or name another"
+        default: nil
+        }
+    }
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import Foundation
+import Lab
+
+struct Bench: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "What acting as one costs: the stock kernel beside ours, in one run.",
+        discussion: """
+            Ratios are what counts: the figures themselves are those of this machine, whatever else it does. The stock kernel \
+            resets one gateway's commands only; Clio's answer means that every gateway has done it.
+            """)
+
+    @OptionGroup var common: Common
+    @Option(help: "Commands of each kind that are timed one by one.") var count = 30
+
+    func validate() throws {
+        guard (1...1000).contains(count) else { throw ValidationError("--count must be 1 to 1000") }
+    }
+
+    func run() async throws {
+        var options = LabOptions(name: common.name, gateways: 2, initiators: 0, kernel: .stock)
+        let stock = try await withLab(options) { lab in
+            Measured(
+                resets: try await lab.resetTimes(count: count),
+                free: try await lab.reservationTimes(.none, count: count),
+                reserved: try await lab.reservationTimes(.one, count: count))
+        }
+        options.kernel = .clio
+        options.daemon = true
+        let (clio, many, rados) = try await withLab(options) { lab in
+            (
+                Measured(
+                    resets: try await lab.resetTimes(count: count),
+                    free: try await lab.reservationTimes(.none, count: count),
+                    reserved: try await lab.reservationTimes(.one, count: count)),
+                try await lab.reservationTimes(.many, count: count),
+                try await RadosTimes.measure(lab, count: count, size: 4096)
+            )
+        }
+        print("LOGICAL UNIT RESET through one of two gateways, median of \(count)")
+        printTable(
+            ["", "stock kernel", "Clio", "ratio"],
+            [
+                row("idle", stock.resets.idle, clio.resets.idle),
+                row("reads and writes through both", stock.resets.loaded, clio.resets.loaded),
+            ])
+        print("\nREAD of 512 bytes, 16 outstanding: what the check of reservations costs")
+        printTable(
+            ["", "stock kernel", "Clio", "ratio"],
+            [
+                row("nothing reserved", stock.free.read, clio.free.read),
+                row("reserved, one registration", stock.reserved.read, clio.reserved.read),
+                row("reserved, 512 registrations (stock: one)", stock.reserved.read, many.read),
+            ])
+        let bound = Duration.seconds(rados.write + rados.notify)
+        print(
+            """
+
+            PERSISTENT RESERVE OUT (REGISTER), median of \(count), beside a RADOS write (\(milliseconds(.seconds(rados.write)))) \
+            and a notify round trip (\(milliseconds(.seconds(rados.notify))))
+            """)
+        printTable(
+            ["", "write and notify", "Clio", "ratio"],
+            [
+                row("one registration", bound, clio.reserved.register),
+                row("512 registrations", bound, many.register),
+            ])
+    }
+
+    private struct Measured {
+        var resets: ResetTimes
+        /// Nothing is reserved.
+        var free: ReservationTimes
+        /// The nexus that measures holds a reservation.
+        var reserved: ReservationTimes
+    }
+
+    private func milliseconds(_ time: Duration) -> String { String(format: "%.2f ms", 1000 * (time / .seconds(1))) }
+
+    private func row(_ title: String, _ stock: Duration, _ clio: Duration) -> [String] {
+        return [title, milliseconds(stock), milliseconds(clio), String(format: "%.2f", clio / stock)]
+    }
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import Foundation
+import Lab
+import Logging
+import TextTable
+
+@main
+struct ClioLab: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "clio-lab",
+        abstract: "A whole cluster on one machine: Ceph, gateways, initiators.",
+        subcommands: [
+            Up.self, Down.self, Status.self, Exec.self, Console.self, Kill.self, Start.self, Freeze.self, Thaw.self,
+            Cut.self, Heal.self, Run.self, Demo.self, Faults.self, Race.self, Bench.self, RadosTimes.self,
+            Conformance.self,
+        ])
+}
+
+/// Options of every command.
+struct Common: ParsableArguments {
+    @Option(help: "Name of the lab; labs with different names run side by side (default: $CLIO_LAB_NAME, or clio-lab).")
+    var name: String = LabOptions.defaultName
+
+    /// The lab, which must be up.
+    func lab() throws -> Lab { try Lab.attach(name, logger: Progress.logger()) }
+}
+
+/// What a cluster consists of.
+struct ClusterOptions: ParsableArguments {
+    @Option(name: .customLong("nodes"), help: "Gateways.") var gateways = 2
+    @Option(help: "Nodes with the kernel's open-iscsi and dm-multipath.") var initiators = 1
+    @Option(help: "OSDs, with their data in memory.") var osds = 1
+    @Option(help: "Images, each exported by every gateway.") var luns = 1
+    @Option(help: "Size of an image, such as 512M or 1G.") var size = "1G"
+    @Flag(help: "The same kernel without our patches, LIO set up on each gateway by itself.") var stock = false
+    @Flag(help: "KASAN, lockdep and sleep-in-atomic checks; about 8 times slower.") var debugKernel = false
+    @Flag(inversion: .prefixedNo, help: "Export the images.") var serve = true
+    @Flag(inversion: .prefixedNo, help: "Serve by cliod, as one; without, each gateway by itself.")
+    var cliod = true
+
+    func validate() throws {
+        if stock && debugKernel {
+            throw ValidationError("--stock and --debug-kernel exclude each other: the debug kernel has our patches")
+        }
+        if LabOptions.bytes(size) == nil { throw ValidationError("--size \(size): no size; write 512M or 1G") }
+    }
+
+    func options(_ name: String) -> LabOptions {
+        LabOptions(
+            name: name, gateways: gateways, initiators: initiators, osds: osds, luns: luns,
+            size: LabOptions.bytes(size) ?? 0, kernel: stock ? .stock : debugKernel ? .debug : .clio, serve: serve,
+            daemon: cliod && !stock)
+    }
+}
+
+struct Up: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Bring a cluster up.")
+
+    @OptionGroup var common: Common
+    @OptionGroup var cluster: ClusterOptions
+    @Flag(help: "Print the lab as JSON.") var json = false
+
+    func run() async throws {
+        let lab = try await Lab.up(cluster.options(common.name), logger: Progress.logger())
+        try Report(lab: lab).print(json: json)
+    }
+}
+
+struct Down: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "End a cluster and remove all it made.")
+
+    @OptionGroup var common: Common
+
+    func run() async throws {
+        if try await !Lab.down(common.name, logger: Progress.logger()) { Progress.say("lab \(common.name) was not up") }
+    }
+}
+
+struct Status: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show the cluster; status 1 if a node is dead or its console shows a kernel problem.")
+
+    @OptionGroup var common: Common
+    @Flag(help: "Print the lab as JSON.") var json = false
+
+    func run() async throws {
+        let lab = try common.lab()
+        let report = Report(lab: lab)
+        try report.print(json: json)
+        if !report.isHealthy { throw ExitCode(1) }
+    }
+}
+
+struct Exec: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Run a command in a node; its output and exit status are this command's.",
+        usage: "clio-lab exec [--timeout <seconds>] [--tty] <node> -- <command> ...")
+
+    @OptionGroup var common: Common
+    @Option(help: "Kill the command after so many seconds.") var timeout: Int?
+    @Flag(name: .shortAndLong, help: "Give the command a terminal.") var tty = false
+    @Argument(help: "Name of the node.") var node: String
+    @Argument(parsing: .captureForPassthrough, help: "The command; without one, a shell.") var command: [String] = []
+
+    func run() async throws {
+        let words = command.first == "--" ? Array(command.dropFirst()) : command
+        let status = try await common.lab().execAttached(
+            node, words.isEmpty ? ["/bin/bash", "-l"] : words, terminal: tty || words.isEmpty,
+            timeout: timeout.map { .seconds($0) })
+        throw ExitCode(status)
+    }
+}
+
+struct Console: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Print a node's console.")
+
+    @OptionGroup var common: Common
+    @Flag(name: .shortAndLong, help: "Go on printing what comes.") var follow = false
+    @Argument(help: "Name of the node.") var node: String
+
+    func run() async throws {
+        let path = try common.lab().consolePath(node)
+        var offset: UInt64 = 0
+        repeat {
+            guard let file = FileHandle(forReadingAtPath: path) else { break }
+            try file.seek(toOffset: offset)
+            let data = try file.readToEnd() ?? Data()
+            try file.close()
+            offset += UInt64(data.count)
+            FileHandle.standardOutput.write(data)
+            if follow { try await Task.sleep(for: .milliseconds(200)) }
+        } while follow
+    }
+}
+
+struct Kill: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Kill a node, as if its power were cut.")
+
+    @OptionGroup var common: Common
+    @Argument(help: "Name of the node.") var node: String
+
+    func run() async throws { try await common.lab().kill(node) }
+}
+
+struct Start: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Boot a dead node.")
+
+    @OptionGroup var common: Common
+    @Flag(inversion: .prefixedNo, help: "Export the images again.") var serve = true
+    @Argument(help: "Name of the node.") var node: String
+
+    func run() async throws { try await common.lab().start(node, serve: serve) }
+}
+
+struct Freeze: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Stop all of a node's processes.")
+
+    @OptionGroup var common: Common
+    @Argument(help: "Name of the node.") var node: String
+
+    func run() async throws { try await common.lab().freeze(node) }
+}
+
+struct Thaw: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Let a frozen node go on.")
+
+    @OptionGroup var common: Common
+    @Argument(help: "Name of the node.") var node: String
+
+    func run() async throws { try await common.lab().thaw(node) }
+}
+
+struct Cut: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Make a node's packets from and to others vanish; exec goes on working.")
+
+    @OptionGroup var common: Common
+    @Option(help: "Whom to cut it from: osd (Ceph), hosts (iSCSI), all.") var from: CutScope
+    @Argument(help: "Name of the node.") var node: String
+
+    func run() async throws { try await common.lab().cut(node, from: from) }
+}
+
+struct Heal: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Undo a node's cuts.")
+
+    @OptionGroup var common: Common
+    @Argument(help: "Name of the node.") var node: String
+
+    func run() async throws { try await common.lab().heal(node) }
+}
+
+extension CutScope: ExpressibleByArgument {}

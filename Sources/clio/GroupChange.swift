@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import ClusterModel
+import Rados
+import Target
+
+/// Options of every command that changes one thing of a group.
+struct ChangeOptions: ParsableArguments {
+    @Flag(help: "Only show what would change.")
+    var dryRun = false
+
+    @Flag(help: "Accept an image that is not there yet: nodes serve it as soon as it is.")
+    var allowMissingImages = false
+
+    @OptionGroup var ceph: CephOptions
+    @OptionGroup var group: GroupOption
+
+    /// Changes the group. If somebody else changes it meanwhile, the change is made to what they left.
+    ///
+    /// - Parameters:
+    ///   - command: for the history; without secrets.
+    ///   - edit: the change; may run more than once.
+    func change(
+        _ command: String, _ edit: (inout ClusterModel.Group, StoredGroup) throws -> Void
+    ) async throws {
+        try await reporting {
+            let cluster = try await ceph.connect()
+            let store = try await ceph.store(group.group, in: cluster)
+            for attempt in 1... {
+                let snapshot = try await store.load()
+                let now = snapshot.stored
+                var wanted = try now.config.edited { try edit(&$0, now) }.group
+                wanted = try await complete(wanted, after: now, in: cluster)
+                let change = GroupChange(store: store, snapshot: snapshot, dryRun: dryRun)
+                do {
+                    _ = try await change.commit(wanted, command: command)
+                    return
+                } catch GroupStore.Failure.changed where attempt < 5 {
+                    continue
+                }
+            }
+        }
+    }
+
+    /// Gives new LUNs identities. Images that the group has already are not looked at again: one more LUN costs the same
+    /// however many there are.
+    private func complete(
+        _ wanted: ClusterModel.Group, after now: StoredGroup, in cluster: Cluster
+    ) async throws -> ClusterModel.Group {
+        var new = wanted
+        let waiting = Set(now.config.luns.filter { $0.imageID == nil })
+        new.luns.removeAll { $0.imageID != nil || waiting.contains($0) }
+        let identities = try await identities(of: new, in: cluster, allowingMissing: allowMissingImages)
+        return try wanted.completed(fsid: cluster.fsid, images: identities, previous: now.config)
+    }
+}
+
+/// What a group's images are.
+///
+/// - Throws: ``InvalidGroup`` with what keeps them from being used.
+func identities(
+    of group: ClusterModel.Group, in cluster: Cluster, allowingMissing: Bool
+) async throws -> [String: ImageIdentity] {
+    let (images, pools, problems) = try await ImageCheck.look(at: group, in: cluster, allowingMissing: allowingMissing)
+    if !problems.isEmpty {
+        throw InvalidGroup(problems.map { Problem(path: "", message: group.naming($0.text)) })
+    }
+    var out: [String: ImageIdentity] = [:]
+    for (name, info) in images {
+        guard let image = try? ImageName(parsing: name), let pool = pools[image.pool] else { continue }
+        out[name] = ImageIdentity(poolID: pool, imageID: info.id)
+    }
+    return out
+}
+
+/// The last step of a change: shows it and replaces what was read.
+struct GroupChange {
+    let store: GroupStore
+    let snapshot: GroupStore.Snapshot
+    let dryRun: Bool
+
+    /// - Parameters:
+    ///   - group: complete.
+    ///   - command: for the history.
+    /// - Returns: what is in force now; `nil` if nothing was changed.
+    func commit(_ group: ClusterModel.Group, command: String) async throws -> StoredGroup? {
+        let now = snapshot.stored
+        guard let next = try now.applying(group) else {
+            print("nothing to change: group \"\(store.group)\" is at version \(now.version)")
+            return nil
+        }
+        let changes = now.changes(to: next)
+        if dryRun {
+            for line in changes { print(line) }
+            print("dry run: group \"\(store.group)\" stays at version \(now.version)")
+            return nil
+        }
+        try await store.replace(snapshot, with: next, command: command)
+        for line in changes { print(line) }
+        print("group \"\(store.group)\" is now at version \(next.version)")
+        return next
+    }
+}
