@@ -175,6 +175,8 @@ check_build() {
 	if ! checked "$key"; then
 		tree_git checkout -q --detach "$id"
 		configure "$@"
+		# Modules are linked against it; no patch changes it.
+		[[ -e $UM_OUT/vmlinux.o ]] || logged "$build/vmlinux.log" "Building the kernel that modules are for" um_make linux
 		logged "$log" "Building $name" um_make modules
 		if grep -E 'warning: ' "$log" >&2; then
 			fail "$name: warnings, see above"
