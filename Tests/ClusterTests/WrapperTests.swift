@@ -20,7 +20,8 @@ struct WrapperTests {
                 "env", "\(LiveCeph.variable)=\(description.cephConf)",
                 "CLIO_TEST_CEPH_KEYRING=\(description.keyring)",
             ]
-            let ceph = try await lab.host(environment + (try Self.program("LiveTests")), timeout: .seconds(180))
+            let suites = "ClusterTests[.](GroupObject|RBD|Rados|Reservation|Watch)LiveTests"
+            let ceph = try await lab.host(environment + (try Self.program(suites)), timeout: .seconds(180))
             expectPassed(ceph, atLeast: 35)
             let daemons = [
                 "CLIO_TEST_CEPH_MON_PID=\(try Self.pid(of: "ceph-mon", description.cephConf))",
