@@ -8,6 +8,8 @@ public struct Exposition: Sendable {
         /// Only grows, until it begins again at 0.
         case counter
         case gauge
+        /// What ``add(_:_:counts:bounds:sum:_:)`` adds.
+        case histogram
     }
 
     /// What the text is served as.
@@ -37,13 +39,42 @@ public struct Exposition: Sendable {
     public mutating func add(
         _ name: String, _ kind: Kind, _ help: String, _ value: Double, _ labels: KeyValuePairs<String, String> = [:]
     ) {
-        let pairs = (common + labels.map { ($0.key, $0.value) }).map { "\($0)=\"\(Self.escaped($1, quotes: true))\"" }
+        append(name, to: name, kind, help, value, labels.map { ($0.key, $0.value) })
+    }
+
+    /// Adds a histogram.
+    ///
+    /// - Parameters:
+    ///   - name: as of a gauge; the samples have `_bucket`, `_sum` and `_count` behind it.
+    ///   - counts: of each class, smallest first; one more than `bounds`, the last one without an end.
+    ///   - bounds: the classes' ends, ascending.
+    ///   - sum: of all that was counted.
+    public mutating func add(
+        _ name: String, _ help: String, counts: [UInt64], bounds: [Double], sum: Double,
+        _ labels: KeyValuePairs<String, String> = [:]
+    ) {
+        precondition(counts.count == bounds.count + 1, "\(name): \(counts.count) counts, \(bounds.count) bounds")
+        let labels = labels.map { ($0.key, $0.value) }
+        var total: UInt64 = 0
+        for (count, bound) in zip(counts, bounds + [.infinity]) {
+            total += count
+            let end = bound.isInfinite ? "+Inf" : String(bound)
+            append(name + "_bucket", to: name, .histogram, help, Double(total), labels + [("le", end)])
+        }
+        append(name + "_sum", to: name, .histogram, help, sum, labels)
+        append(name + "_count", to: name, .histogram, help, Double(total), labels)
+    }
+
+    private mutating func append(
+        _ sample: String, to name: String, _ kind: Kind, _ help: String, _ value: Double, _ labels: [(String, String)]
+    ) {
+        let pairs = (common + labels).map { "\($0)=\"\(Self.escaped($1, quotes: true))\"" }
         let set = pairs.isEmpty ? "" : "{\(pairs.joined(separator: ","))}"
         if families[name] == nil {
             families[name] = Family(kind: kind, help: help)
             order.append(name)
         }
-        families[name]?.samples.append("\(name)\(set) \(Self.number(value))")
+        families[name]?.samples.append("\(sample)\(set) \(Self.number(value))")
     }
 
     public mutating func add(

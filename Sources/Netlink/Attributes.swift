@@ -61,6 +61,13 @@ public struct Attributes: Sendable, Hashable {
         return payload.withUnsafeBytes { $0.loadUnaligned(as: Number.self) }
     }
 
+    /// All numbers of a type (`multi-attr`) that have exactly this width, in order.
+    public func numbers<Number: FixedWidthInteger & UnsignedInteger>(_ type: UInt16, as _: Number.Type) -> [Number] {
+        list.filter { $0.type == type && $0.payload.count == Number.bitWidth / 8 }.map { attribute in
+            attribute.payload.withUnsafeBytes { $0.loadUnaligned(as: Number.self) }
+        }
+    }
+
     /// A string without its final zero byte; `nil` if it is not there or no UTF-8.
     public func string(_ type: UInt16) -> String? { self[type].flatMap(Self.string) }
 

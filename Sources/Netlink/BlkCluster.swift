@@ -290,6 +290,28 @@ public struct BlkCluster: Sendable {
         public var miscompared: UInt64
         /// Task management events done, of this node and of others.
         public var resets: UInt64
+        /// How long admitted commands took the device.
+        public var latency: Latency
+        /// PERSISTENT RESERVE IN commands.
+        public var prIn: UInt64
+        /// PERSISTENT RESERVE OUT, RESERVE and RELEASE commands, whatever came of them.
+        public var prOut: UInt64
+
+        /// Commands by the time from their admission until the device had done with them.
+        public struct Latency: Sendable, Hashable, Codable {
+            /// One count for each class, shortest first; empty if the kernel does not tell.
+            public var counts: [UInt64]
+            /// The sum of all times, ns.
+            public var nanoseconds: UInt64
+
+            public init(counts: [UInt64] = [], nanoseconds: UInt64 = 0) {
+                self.counts = counts
+                self.nanoseconds = nanoseconds
+            }
+
+            /// What a class's times are less than, in seconds; the last class has no such bound.
+            public var bounds: [Double] { counts.indices.dropLast().map { Double(1 << (16 + 2 * $0)) / 1e9 } }
+        }
 
         init(_ attributes: Attributes) {
             func number(_ type: Int) -> UInt64 { attributes.number(UInt16(type), as: UInt64.self) ?? 0 }
@@ -307,6 +329,11 @@ public struct BlkCluster: Sendable {
             compared = number(BLK_CLUSTER_A_DEVICE_COMPARED)
             miscompared = number(BLK_CLUSTER_A_DEVICE_MISCOMPARED)
             resets = number(BLK_CLUSTER_A_DEVICE_RESETS)
+            latency = Latency(
+                counts: attributes.numbers(UInt16(BLK_CLUSTER_A_DEVICE_LATENCY), as: UInt64.self),
+                nanoseconds: number(BLK_CLUSTER_A_DEVICE_TOOK))
+            prIn = number(BLK_CLUSTER_A_DEVICE_PR_IN)
+            prOut = number(BLK_CLUSTER_A_DEVICE_PR_OUT)
         }
     }
 

@@ -162,6 +162,17 @@ struct NodeMetrics: Sendable {
             device.miscompared, labels)
         out.add(
             "clio_lun_resets_total", .counter, "Task management of the whole cluster done here.", device.resets, labels)
+        out.add(
+            "clio_lun_reservation_reads_total", .counter, "PERSISTENT RESERVE IN commands.", device.prIn, labels)
+        out.add(
+            "clio_lun_reservation_changes_total", .counter,
+            "PERSISTENT RESERVE OUT, RESERVE and RELEASE commands, whatever came of them.", device.prOut, labels)
+        let latency = device.latency
+        if !latency.counts.isEmpty {
+            out.add(
+                "clio_lun_latency_seconds", "Time from a command's admission until the device had done with it.",
+                counts: latency.counts, bounds: latency.bounds, sum: Double(latency.nanoseconds) / 1e9, labels)
+        }
     }
 
     private func add(_ login: LoginStatistics, _ out: inout Exposition) {

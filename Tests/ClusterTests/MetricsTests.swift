@@ -112,12 +112,16 @@ extension GatewayTests {
                 "bytes": "clio_lun_bytes_total{operation=\"write\",lun=\"0\"}",
                 "compared": "clio_lun_compare_and_write_total{lun=\"0\"}",
                 "missed": "clio_lun_miscompares_total{lun=\"0\"}",
+                "timed": "clio_lun_latency_seconds_count{lun=\"0\"}",
+                "reserved": "clio_lun_reservation_changes_total{lun=\"0\"}",
             ]
             var before: [String: [String: Double]] = [:]
             for (key, name) in names { before[key] = try await query(name) }
             try await cluster.sessions { sessions in
                 let block = [UInt8](repeating: 7, count: 512)
                 for _ in 0..<10 { try sessions[0].good(.write(64, block)) }
+                try sessions[0].good(.persistentReserveOut(.register, actionKey: 7))
+                try sessions[0].good(.persistentReserveOut(.register, key: 7))
                 try sessions[1].good(.compareAndWrite(64, expected: block, new: block))
                 let other = [UInt8](repeating: 8, count: 512)
                 _ = try? sessions[1].good(.compareAndWrite(64, expected: other, new: block))
@@ -131,6 +135,11 @@ extension GatewayTests {
             #expect(try await grew("compared", "gw2", by: 2))
             #expect(try await grew("missed", "gw2", by: 1))
             #expect(try await grew("write", "gw2", by: 0))
+            #expect(try await grew("timed", "gw1", by: 10))
+            #expect(try await grew("timed", "gw2", by: 2))
+            #expect(try await grew("reserved", "gw1", by: 2))
+            let quantile = "histogram_quantile(0.9, sum by (node, le) (clio_lun_latency_seconds_bucket{lun=\"0\"}))"
+            #expect(try await eventually(quantile) { ($0["gw1"] ?? 0) > 0 && ($0["gw1"] ?? 100) < 10 })
 
             // Rules are evaluated without an error, and nothing is wrong.
             let rules = try await cluster.host("curl", "-sf", "\(Self.server)/api/v1/rules")

@@ -23,6 +23,24 @@ import Testing
         #expect(exposition.names == ["a_total", "b"])
     }
 
+    /// Each bucket counts what is in those before it, too.
+    @Test func histogram() {
+        var exposition = Exposition()
+        exposition.add("a_seconds", "Times.", counts: [2, 0, 1], bounds: [0.5, 1], sum: 3.25, ["lun": "0"])
+        #expect(
+            exposition.text == """
+                # HELP a_seconds Times.
+                # TYPE a_seconds histogram
+                a_seconds_bucket{lun="0",le="0.5"} 2
+                a_seconds_bucket{lun="0",le="1.0"} 2
+                a_seconds_bucket{lun="0",le="+Inf"} 3
+                a_seconds_sum{lun="0"} 3.25
+                a_seconds_count{lun="0"} 3
+
+                """)
+        #expect(exposition.names == ["a_seconds"])
+    }
+
     /// Names that people choose may hold anything.
     @Test func escapes() {
         var exposition = Exposition()

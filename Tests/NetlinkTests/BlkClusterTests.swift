@@ -77,6 +77,18 @@ import Testing
         #expect(BlkCluster.Notification(message(command) { _ in }) == nil)
     }
 
+    /// One attribute for each class, in order.
+    @Test func latency() {
+        var attributes = Attributes()
+        for count in [7, 0, 3] as [UInt64] { attributes.put(UInt16(BLK_CLUSTER_A_DEVICE_LATENCY), count) }
+        attributes.put(UInt16(BLK_CLUSTER_A_DEVICE_LATENCY), bytes: [1])
+        attributes.put(UInt16(BLK_CLUSTER_A_DEVICE_TOOK), UInt64(500))
+        let latency = BlkCluster.Device(attributes).latency
+        #expect(latency.counts == [7, 0, 3] && latency.nanoseconds == 500)
+        #expect(latency.bounds == [65_536e-9, 262_144e-9])
+        #expect(BlkCluster.Device(Attributes()).latency.bounds.isEmpty)
+    }
+
     /// Padding attributes, which 64-bit numbers may need, do not disturb.
     @Test func lease() {
         var attributes = Attributes()

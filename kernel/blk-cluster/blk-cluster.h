@@ -49,6 +49,7 @@ struct blk_cluster_dev;
  * struct blk_cluster_cmd - a command that was handed to the device
  * @node: in the list of the CPU that admitted it
  * @cpu: which one that was; -1 if the device has no lease to mind
+ * @since: boottime in ns at which it was admitted
  *
  * Part of the consumer's own data of the command, from blk_cluster_admit() to
  * blk_cluster_settled(). No field is the consumer's business.
@@ -56,6 +57,7 @@ struct blk_cluster_dev;
 struct blk_cluster_cmd {
 	struct list_head node;
 	int cpu;
+	u64 since;
 };
 
 /**

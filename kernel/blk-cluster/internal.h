@@ -30,11 +30,15 @@
  * @lock: guards the others
  * @cmds: commands that were admitted here and are not settled
  * @admitted: how many there ever were
+ * @latency: how many were settled, by the time that took; see the netlink spec
+ * @took: the sum of those times in ns
  */
 struct blk_cluster_slot {
 	spinlock_t lock;	/* guards the others */
 	struct list_head cmds;
 	u64 admitted;
+	u64 latency[BLK_CLUSTER_LATENCY_BUCKETS];
+	u64 took;
 };
 
 /**
@@ -81,6 +85,8 @@ struct blk_cluster_consumer {
  * @compared: COMPARE AND WRITE commands
  * @miscompared: of those, the ones that did not compare equal
  * @resets: events done, of this node and of others
+ * @pr_in: PERSISTENT RESERVE IN commands
+ * @pr_out: PERSISTENT RESERVE OUT, RESERVE and RELEASE commands
  */
 struct blk_cluster_dev {
 	struct hlist_node node;
@@ -114,6 +120,8 @@ struct blk_cluster_dev {
 	atomic64_t compared;
 	atomic64_t miscompared;
 	atomic64_t resets;
+	atomic64_t pr_in;
+	atomic64_t pr_out;
 };
 
 /**

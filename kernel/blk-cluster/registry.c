@@ -421,7 +421,8 @@ int blk_cluster_admit(struct blk_cluster_consumer *consumer,
 	cmd->cpu = smp_processor_id();
 	slot = per_cpu_ptr(consumer->bcd->slots, cmd->cpu);
 	spin_lock(&slot->lock);
-	ret = blk_cluster_lease_check(ktime_get_boottime_ns());
+	cmd->since = ktime_get_boottime_ns();
+	ret = blk_cluster_lease_check(cmd->since);
 	if (!ret) {
 		list_add_tail(&cmd->node, &slot->cmds);
 		slot->admitted++;
@@ -444,14 +445,20 @@ void blk_cluster_settled(struct blk_cluster_consumer *consumer,
 			 struct blk_cluster_cmd *cmd)
 {
 	struct blk_cluster_slot *slot;
+	unsigned int bucket;
 	unsigned long flags;
+	u64 took;
 
 	if (cmd->cpu < 0)
 		return;
 
+	took = ktime_get_boottime_ns() - cmd->since;
+	bucket = min((fls64(took >> 16) + 1) / 2, BLK_CLUSTER_LATENCY_BUCKETS - 1);
 	slot = per_cpu_ptr(consumer->bcd->slots, cmd->cpu);
 	spin_lock_irqsave(&slot->lock, flags);
 	list_del(&cmd->node);
+	slot->latency[bucket]++;
+	slot->took += took;
 	spin_unlock_irqrestore(&slot->lock, flags);
 }
 EXPORT_SYMBOL_GPL(blk_cluster_settled);

@@ -680,6 +680,32 @@ struct relay_dump {
 	long index;
 };
 
+static int relay_put_latency(struct sk_buff *skb, struct blk_cluster_dev *bcd)
+{
+	u64 sums[BLK_CLUSTER_LATENCY_BUCKETS] = {};
+	u64 took = 0;
+	int cpu, i;
+
+	for_each_possible_cpu(cpu) {
+		struct blk_cluster_slot *slot = per_cpu_ptr(bcd->slots, cpu);
+
+		/* All of one moment, so that the sum goes with the counts. */
+		spin_lock_irq(&slot->lock);
+		for (i = 0; i < BLK_CLUSTER_LATENCY_BUCKETS; i++)
+			sums[i] += slot->latency[i];
+		took += slot->took;
+		spin_unlock_irq(&slot->lock);
+	}
+
+	for (i = 0; i < BLK_CLUSTER_LATENCY_BUCKETS; i++) {
+		if (nla_put_u64_64bit(skb, BLK_CLUSTER_A_DEVICE_LATENCY, sums[i],
+				      BLK_CLUSTER_A_DEVICE_PAD))
+			return -EMSGSIZE;
+	}
+	return nla_put_u64_64bit(skb, BLK_CLUSTER_A_DEVICE_TOOK, took,
+				 BLK_CLUSTER_A_DEVICE_PAD);
+}
+
 static int relay_dump_device(struct blk_cluster_dev *bcd, void *arg)
 {
 	struct relay_dump *dump = arg;
@@ -731,6 +757,13 @@ static int relay_dump_device(struct blk_cluster_dev *bcd, void *arg)
 			      BLK_CLUSTER_A_DEVICE_PAD) ||
 	    nla_put_u64_64bit(skb, BLK_CLUSTER_A_DEVICE_RESETS,
 			      atomic64_read(&bcd->resets),
+			      BLK_CLUSTER_A_DEVICE_PAD) ||
+	    relay_put_latency(skb, bcd) ||
+	    nla_put_u64_64bit(skb, BLK_CLUSTER_A_DEVICE_PR_IN,
+			      atomic64_read(&bcd->pr_in),
+			      BLK_CLUSTER_A_DEVICE_PAD) ||
+	    nla_put_u64_64bit(skb, BLK_CLUSTER_A_DEVICE_PR_OUT,
+			      atomic64_read(&bcd->pr_out),
 			      BLK_CLUSTER_A_DEVICE_PAD)) {
 		genlmsg_cancel(skb, hdr);
 		return -EMSGSIZE;

@@ -384,6 +384,7 @@ int blk_cluster_reserve(struct blk_cluster_consumer *consumer,
 			const struct prs_command *cmd,
 			struct prs_result *result)
 {
+	atomic64_inc(&consumer->bcd->pr_out);
 	return pr_change(consumer, pr_change_out, cmd, result);
 }
 EXPORT_SYMBOL_GPL(blk_cluster_reserve);
@@ -475,6 +476,7 @@ int blk_cluster_reservations(struct blk_cluster_consumer *consumer,
 	struct blk_cluster_pr *pr, *read;
 	int ret;
 
+	atomic64_inc(&bcd->pr_in);
 	mutex_lock(&bcd->pr_lock);
 	pr = pr_current(bcd);
 	read = pr ? pr_read(bcd) : ERR_PTR(-ESTALE);
