@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# modules.sh build|check: the series as external modules for a stock kernel.
+# modules.sh build|check|headers: the series as external modules for a stock kernel.
 #
 # build: for the kernel whose headers are at KDIR=, into OUT= (kernel/out/<release>).
 # check: for a kernel of the distribution, installing its headers if that is possible.
+# headers: print where those headers are, installing them likewise.
 #
 # OUT is a folder of sources that needs nothing else than KDIR: its Makefile
 # knows modules and modules_install. The checksums of all symbols that the rebuilt modules export
@@ -27,35 +28,46 @@ installed_headers() {
 	[[ -z $newest ]] || printf '%s\n' "$newest"
 }
 
+find_headers() {	# packages of the distribution, oldest first
+	apt-cache search --names-only "^linux-headers-$KERNEL\\.[0-9]+.*-$(dpkg --print-architecture)\$" |
+		awk '{print $1}' | { grep -vE -e '-(rt|cloud)-' || true; } | sort -V
+}
+
 install_headers() {	# those of the source's own version if there are any
 	local packages
 
-	command -v apt-cache >/dev/null || return 1
-	packages=$(apt-cache search --names-only "^linux-headers-$KERNEL\\.[0-9]+.*-$(dpkg --print-architecture)\$" |
-		awk '{print $1}' | grep -vE -e '-(rt|cloud)-' | sort -V)
-	[[ -n $packages ]] || return 1
+	packages=$(find_headers)
+	if [[ -z $packages && $EUID == 0 ]]; then
+		apt-get update -q >&2
+		packages=$(find_headers)
+	fi
+	[[ -n $packages ]] || die "apt finds no headers of Linux $KERNEL" \
+		"Check the archive in /etc/apt/sources.list*, or give KDIR= the headers of a kernel."
 	packages=$(grep -F -- "-${id%%-*}" <<<"$packages" | tail -n 1 || tail -n 1 <<<"$packages")
 	if [[ $EUID != 0 ]]; then
 		note "skip  external modules: as root, apt-get install $packages would let them build"
-		exit 0
+		exit "$skipped"
 	fi
 	install_packages "$packages"
 }
 
 id=$(source_id)
+skipped=0
 case ${1:-build} in
+headers) skipped=1 ;;&
 build)
 	[[ -n $KDIR ]] || die "KDIR is not given" \
 		"Give the kernel's headers: make -C kernel modules KDIR=/lib/modules/<release>/build"
 	;;
-check)
+check | headers)
 	KDIR=${KDIR:-$(installed_headers)}
-	if [[ -z $KDIR ]] && install_headers; then
-		KDIR=$(installed_headers)
+	if [[ -z $KDIR ]] && ! command -v apt-get >/dev/null; then
+		note "skip  external modules: no headers of Linux $KERNEL here, and no apt to install them with"
+		exit "$skipped"
 	fi
 	if [[ -z $KDIR ]]; then
-		note "skip  external modules: no headers of Linux $KERNEL here, and apt has none"
-		exit 0
+		install_headers
+		KDIR=$(installed_headers)
 	fi
 	;;
 esac
@@ -63,6 +75,10 @@ esac
 	die "KDIR=$KDIR does not hold a kernel's headers: no Makefile or Module.symvers" \
 	    "Install them (as root: apt-get install linux-headers-<release>) and give /lib/modules/<release>/build."
 KDIR=$(cd "$KDIR" && pwd)
+if [[ ${1:-build} == headers ]]; then
+	printf '%s\n' "$KDIR"
+	exit
+fi
 release=$(<"$KDIR/include/config/kernel.release") || die "KDIR=$KDIR is not configured" "Give a built kernel or its headers."
 [[ $release == "$KERNEL".* ]] ||
 	die "KDIR=$KDIR is Linux $release, the series is for $KERNEL" "Give KERNEL= one of: $(series_kernels)"
