@@ -117,7 +117,8 @@ let package = Package(
             resources: [.embedInCode("cliod@.service")]),
         command("cliod", ["ClusterModel", "RelayDriver", "Rados", "Target", argumentParser, logging, systemPackage]),
         command("clio-sim", ["Relay", "RelaySimulation", argumentParser]),
-        command("clio-lab", ["Lab", "Rados", "Reservations", argumentParser, logging, systemPackage, textTable]),
+        command(
+            "clio-lab", ["Lab", "RBD", "Rados", "Reservations", argumentParser, logging, systemPackage, textTable]),
 
         tests("RadosTests", ["Rados", systemPackage]),
         tests("RBDTests", ["RBD", systemPackage]),

@@ -14,9 +14,12 @@ struct Bench: AsyncParsableCommand {
 
     @OptionGroup var common: Common
     @Option(help: "Commands of each kind that are timed one by one.") var count = 30
+    @Option(help: "How many LUNs a gateway has in the end where their number matters; 0 leaves that out.") var luns =
+        1000
 
     func validate() throws {
         guard (1...1000).contains(count) else { throw ValidationError("--count must be 1 to 1000") }
+        guard luns == 0 || (20...4000).contains(luns) else { throw ValidationError("--luns must be 0, or 20 to 4000") }
     }
 
     func run() async throws {
@@ -67,6 +70,34 @@ struct Bench: AsyncParsableCommand {
                 row("one registration", bound, clio.reserved.register),
                 row("512 registrations", bound, many.register),
             ])
+        if luns > 0 { try await benchLUNs() }
+    }
+
+    private func benchLUNs() async throws {
+        var options = LabOptions(
+            name: common.name, gateways: 1, initiators: 0, luns: 7, size: 16 << 20, kernel: .clio, nodeMemory: 3072)
+        let clio = try await withLab(options) { lab in
+            try await MakeImages.make(lab, count: luns)
+            return try await lab.lunTimes(count: luns)
+        }
+        options.kernel = .stock
+        options.daemon = false
+        options.serve = false
+        let restored = try await withLab(options) { lab in
+            try await MakeImages.make(lab, count: luns)
+            return try await lab.restoreTimes(count: luns)
+        }
+        print(
+            "\nLUNs of one gateway: until a host is served the new one, beside targetcli, which restores all to have one more"
+        )
+        printTable(
+            ["", "targetcli restoreconfig", "Clio", "ratio"],
+            [
+                row("the 10th LUN", restored.ten, clio.tenth),
+                row("the \(luns)th", restored.all, clio.last),
+                row("all \(luns), from none (Clio: and maps the images)", restored.all, clio.all),
+            ])
+        print("Clio's \(luns)th LUN takes \(String(format: "%.2f", clio.last / clio.tenth)) of the time of its 10th")
     }
 
     private struct Measured {

@@ -13,7 +13,7 @@ struct ClioLab: AsyncParsableCommand {
         subcommands: [
             Up.self, Down.self, Status.self, Exec.self, Console.self, Kill.self, Start.self, Freeze.self, Thaw.self,
             Cut.self, Heal.self, Run.self, Demo.self, Faults.self, Race.self, Bench.self, RadosTimes.self,
-            Conformance.self,
+            MakeImages.self, Conformance.self,
         ])
 }
 
