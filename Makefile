@@ -5,9 +5,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build kernel kernel-debug kernel-rdma kernel-fcoe kernel-systemd demo sim test test-unit test-cluster \
-	test-srp test-fcoe test-vhost test-kernel test-alerts deb test-deb fuzz lint conformance faults bench lab-up \
-	lab-down clean
+.PHONY: help setup build kernel kernel-debug kernel-rdma kernel-fcoe demo sim test test-unit test-cluster \
+	test-srp test-fcoe test-vhost test-kernel test-alerts deb test-deb test-machine fuzz lint conformance faults bench \
+	lab-up lab-down clean
 
 LAB := .build/release/clio-lab
 PROMTOOL := .build/prometheus/usr/bin/promtool
@@ -106,6 +106,7 @@ faults: kernel build
 
 ## bench: what acting as one costs, as ratios to the stock kernel
 bench: kernel build
+	@$(call install,targetcli-fb)
 	$(LAB) bench
 
 ## lab-up: a cluster of two gateways and an initiator to try things on
@@ -122,17 +123,23 @@ build: setup
 
 ## deb: Debian packages clio and clio-dkms, in .build/deb (KDIR= headers of a kernel that the series is for)
 KERNEL ?= 6.12
-KDIR ?= $(lastword $(sort $(wildcard /usr/src/linux-headers-$(KERNEL).*-$(shell dpkg --print-architecture))))
 deb: build
 	@$(call install,debhelper dh-dkms chrpath dpkg-dev fakeroot)
-	$(MAKE) -C kernel modules KDIR=$(KDIR) OUT=$(CURDIR)/.build/modules
+	$(MAKE) -C kernel modules OUT=$(CURDIR)/.build/modules \
+		KDIR="$${KDIR:-$$($(MAKE) -s --no-print-directory -C kernel headers)}"
 	swift build -c release --static-swift-stdlib --product generate-manual
 	KERNEL=$(KERNEL) packaging/deb.sh .build/release .build/modules .build/deb
 
 ## test-deb: lintian, and DKMS builds the modules
 test-deb: deb
 	@$(call install,lintian dkms systemd)
-	packaging/test-deb.sh .build/deb $(KDIR)
+	packaging/test-deb.sh .build/deb "$${KDIR:-$$($(MAKE) -s --no-print-directory -C kernel headers)}"
+
+## test-machine: live, a gateway that boots Debian with the packages installed, in an emulated machine (some ten minutes)
+test-machine: deb kernel
+	@$(call install,mmdebstrap qemu-system-x86)
+	packaging/machine.sh .build/deb .build/machine
+	CLIO_TEST_MACHINE=$(CURDIR)/.build/machine swift test --no-parallel --filter 'ClusterTests.PackagedMachineTests'
 
 ## kernel: the lab's kernels, with and without our patches (cached outside the checkout)
 kernel: setup
@@ -147,9 +154,6 @@ kernel-rdma: setup
 
 kernel-fcoe: setup
 	$(MAKE) -C kernel um FLAVOUR=fcoe
-
-kernel-systemd: setup
-	$(MAKE) -C kernel um FLAVOUR=systemd
 
 ## lint: swift-format, checkpatch, sparse
 lint: setup

@@ -161,13 +161,14 @@ extension GatewayTests {
 }
 
 extension Lab {
-    /// What a time daemon does: no node of the lab has one, since they all have the host's clock.
+    /// In Python, what a time daemon does: a machine of a test's has none, since it has the host's clock.
+    static let synchronisedClock = """
+        import ctypes, struct
+        t = ctypes.create_string_buffer(struct.pack("IxxxxqqqqI", 0x1c, 0, 0, 1000, 1000, 0), 208)
+        raise SystemExit(ctypes.CDLL(None).adjtimex(t) < 0)
+        """
+
     func synchroniseClock(_ node: String) async throws {
-        let script = """
-            import ctypes, struct
-            t = ctypes.create_string_buffer(struct.pack("IxxxxqqqqI", 0x1c, 0, 0, 1000, 1000, 0), 208)
-            raise SystemExit(ctypes.CDLL(None).adjtimex(t) < 0)
-            """
-        try await check(node, ["python3", "-c", script])
+        try await check(node, ["python3", "-c", Self.synchronisedClock])
     }
 }
