@@ -5,22 +5,24 @@ import Initiator
 import Lab
 import Testing
 
+/// Where `make test-machine` has what `packaging/machine.sh` made.
+private let machineFolder = ProcessInfo.processInfo.environment["CLIO_TEST_MACHINE"]
+
 /// A machine with Debian's own kernel and systemd becomes a gateway by the lines of README, beside one of the lab's.
 ///
 /// `packaging/machine.sh` makes the machine and types the first line, which installs the packages; QEMU emulates it, a dozen times
 /// slower than it would run, which is no matter here.
 @Suite(
     "Packaged machine", .serialized, .timeLimit(.minutes(30)),
-    .enabled(if: PackagedMachineTests.folder != nil, "make test-machine runs it"))
+    .enabled(if: machineFolder != nil, "make test-machine runs it"))
 struct PackagedMachineTests {
-    static let folder = ProcessInfo.processInfo.environment["CLIO_TEST_MACHINE"]
     private static let address = "10.77.0.50"
 
     @Test func becomesAGatewayByReadme() async throws {
         let name = "machine-test"
         try await Lab.down(name)
         let lab = try await Lab.up(LabOptions(name: name, gateways: 1, initiators: 0, luns: 1))
-        let machine = try Machine(lab: lab, files: #require(Self.folder))
+        let machine = try Machine(lab: lab, files: #require(machineFolder))
         var failure: (any Error)?
         do {
             try await machine.plugIn()
