@@ -130,14 +130,14 @@ deb: build
 	swift build -c release --static-swift-stdlib --product generate-manual
 	KERNEL=$(KERNEL) packaging/deb.sh .build/release .build/modules .build/deb
 
-## test-deb: lintian, and DKMS builds the modules
+## test-deb: lintian, and DKMS builds and installs the modules
 test-deb: deb
 	@$(call install,lintian dkms systemd)
 	packaging/test-deb.sh .build/deb "$${KDIR:-$$($(MAKE) -s --no-print-directory -C kernel headers)}"
 
 ## test-machine: live, a gateway that boots Debian with the packages installed, in an emulated machine (some ten minutes)
 test-machine: deb kernel
-	@$(call install,mmdebstrap qemu-system-x86)
+	@$(call install,mmdebstrap qemu-system-x86 qemu-utils)
 	packaging/machine.sh .build/deb .build/machine
 	CLIO_TEST_MACHINE=$(CURDIR)/.build/machine swift test --no-parallel --filter 'ClusterTests.PackagedMachineTests'
 

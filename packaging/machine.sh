@@ -55,7 +55,7 @@ mmdebstrap --quiet --mode=root --variant=minbase --format=directory \
 	--customize-hook='chroot "$1" systemctl enable systemd-networkd ssh' \
 	"$codename" "$work/root" "${sources[@]}" >"$out/build.log" 2>&1 ||
 	{ tail -n 40 "$out/build.log" >&2; exit 1; }
-find "$work/root/lib/modules/$release/updates/dkms" -name '*.ko*' -printf 'built %f\n' | sort
+find "$work/root/lib/modules/$release/updates/dkms" -name '*.ko*' -printf 'installed %f\n' | sort
 
 cp "$work/root/boot/vmlinuz-$release" "$out/vmlinuz"
 cp "$work/root/boot/initrd.img-$release" "$out/initrd"

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # test-deb.sh OUT KDIR: what deb.sh left in OUT passes lintian, its units are sound, and DKMS builds its modules for the
-# kernel whose headers are in KDIR, in trees of its own (it makes its signing key in /var/lib/dkms if there is none).
+# kernel whose headers are in KDIR and installs them over that kernel's own, in trees of its own (it makes its signing key in
+# /var/lib/dkms if there is none).
 set -euo pipefail
 out=$(realpath "$1") kdir=$(realpath "$2")
 work=$(mktemp -d)
@@ -50,4 +51,16 @@ dkms=(dkms --dkmstree "$work/dkms" --sourcetree "$work/root/usr/src" --installtr
 	-k "$release" --kernelsourcedir "$kdir" -j 2)
 "${dkms[@]}" add "clio/$version"
 "${dkms[@]}" build "clio/$version" || { cat "$work/dkms/clio/$version/build/make.log" >&2; exit 1; }
-find "$work/dkms/clio/$version/$release" -name '*.ko*' -printf '%f\n' | sort
+built=$(find "$work/dkms/clio/$version/$release" -name '*.ko*' -printf '%f\n' | sort)
+# The kernel's own modules are there, too: DKMS does not replace those that it takes for the same.
+mkdir -p "$work/modules/$release/kernel"
+for module in $built; do
+	stock=$(find "/lib/modules/$release/kernel" -name "${module%%.*}.ko*")
+	[[ -z $stock ]] || cp "$stock" "$work/modules/$release/kernel/"
+done
+"${dkms[@]}" install "clio/$version"
+diff <(find "$work/modules/$release/updates/dkms" -name '*.ko*' -printf '%f\n' | sort) - <<<"$built" ||
+	{ echo "test-deb.sh: DKMS does not install all modules" >&2; exit 1; }
+for module in $built; do
+	echo "$module $(modinfo -F version "$work/modules/$release/updates/dkms/$module")"
+done

@@ -111,6 +111,11 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tree_git archive --format=tar "$commit" -- "${paths[@]}" | tar -x -m -C "$work"
+# DKMS replaces one of the kernel's own modules only by one of another version.
+find "$work" -name '*.c' -exec grep -l '^MODULE_LICENSE(' {} + | while read -r path; do
+	sed -i '/^MODULE_VERSION(/d' "$path"
+	printf 'MODULE_VERSION("%s-clio");\n' "${id%%-*}" >>"$path"
+done
 lock "$OUT/.lock"
 cat >"$work/Kbuild" <<'END'
 # SPDX-License-Identifier: GPL-2.0
