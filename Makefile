@@ -106,7 +106,7 @@ faults: kernel build
 
 ## bench: what acting as one costs, as ratios to the stock kernel
 bench: kernel build
-	@$(call install,targetcli-fb)
+	@$(call install,targetcli-fb dbus)
 	$(LAB) bench
 
 ## lab-up: a cluster of two gateways and an initiator to try things on

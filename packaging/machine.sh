@@ -48,7 +48,7 @@ done
 echo "Debian $codename with linux-image-$release"
 mmdebstrap --quiet --mode=root --variant=minbase --format=directory \
 	--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Install-Recommends "false"' \
-	--include="systemd-sysv,dbus,kmod,udev,iproute2,iptables,openssh-server,python3-minimal,initramfs-tools" \
+	--include="systemd-sysv,dbus,kmod,udev,iproute2,iptables,openssh-server,python3,initramfs-tools" \
 	--essential-hook="sync-in $work/files /" \
 	--customize-hook="chroot \"\$1\" apt-get install -q -y linux-image-$release linux-headers-$release" \
 	--customize-hook="chroot \"\$1\" sh -ec 'cd /root && $install -y'" \

@@ -86,21 +86,33 @@ public struct NodePlan: Sendable {
     ///     LUNs that are not in it are neither built nor taken away.
     ///   - actual: the tree as it is.
     ///   - opening: whether to open the node's own ports; without it one that is closed stays so.
+    ///   - scope: numbers of the LUNs that are in question, the only ones that `actual` has to know; the others are as they
+    ///     should be. `nil`: all.
     public init(
-        stored: StoredGroup, node: String, devices: [Int: String], actual: LIOState, opening: Bool = true
+        stored: StoredGroup, node: String, devices: [Int: String], actual: LIOState, opening: Bool = true,
+        scope: Set<Int>? = nil
     ) {
         let group = stored.config
         let ownTargets = group.targets.filter { target in group.nodes(of: target).contains { $0.name == node } }
         self.init(
             group: group.name, stored: stored, node: node, targets: ownTargets, devices: devices, actual: actual,
-            opening: opening)
+            opening: opening, scope: scope)
+    }
+
+    /// Whether all that has to be done is to LUNs: nothing around them is missing.
+    public var concernsLUNsOnly: Bool {
+        conflicts.isEmpty
+            && actions.allSatisfy { action in
+                action.object.first?.hasPrefix("backstore ") == true || action.object.last?.hasPrefix("LUN ") == true
+            }
     }
 
     /// The plan that takes everything of the group off this node.
     ///
     /// - Parameter stored: the group if it can be had; without it, targets are known by the backstores they export.
     public init(removing group: String, stored: StoredGroup?, actual: LIOState) {
-        self.init(group: group, stored: stored, node: "", targets: [], devices: [:], actual: actual, opening: false)
+        self.init(
+            group: group, stored: stored, node: "", targets: [], devices: [:], actual: actual, opening: false, scope: nil)
     }
 
     // MARK: Names
@@ -195,11 +207,11 @@ public struct NodePlan: Sendable {
 
     private init(
         group: String, stored: StoredGroup?, node: String, targets: [ClusterTarget], devices: [Int: String],
-        actual: LIOState, opening: Bool
+        actual: LIOState, opening: Bool, scope: Set<Int>?
     ) {
         var builder = Builder(
             group: group, stored: stored, node: node, targets: targets, devices: devices, actual: actual,
-            opening: opening)
+            opening: opening, scope: scope)
         builder.build()
         actions = builder.removals + builder.creations
         conflicts = builder.conflicts
@@ -215,6 +227,7 @@ private struct Builder {
     let devices: [Int: String]
     let actual: LIOState
     let opening: Bool
+    let scope: Set<Int>?
 
     var removals: [Action] = []
     var creations: [Action] = []
@@ -227,14 +240,14 @@ private struct Builder {
     private var removed: Set<String> = []
     /// Where each LUN's backstore is or will be; by LUN number.
     private var places: [Int: String] = [:]
-    /// LUNs that this node serves.
+    /// LUNs that this node serves and that are in question.
     private var wanted: [Int: LogicalUnit] = [:]
     /// Ports that are not among those of an iSCSI target that this node serves, and where they are here.
     private var others: [(port: Port, target: ClusterTarget, place: NodePlan.Place)] = []
 
     init(
         group: String, stored: StoredGroup?, node: String, targets: [ClusterTarget], devices: [Int: String],
-        actual: LIOState, opening: Bool
+        actual: LIOState, opening: Bool, scope: Set<Int>?
     ) {
         self.group = group
         self.stored = stored
@@ -243,6 +256,7 @@ private struct Builder {
         self.devices = devices
         self.actual = actual
         self.opening = opening
+        self.scope = scope
     }
 
     mutating func build() {
@@ -251,6 +265,7 @@ private struct Builder {
             targets.flatMap { config.luns(of: $0) }.map { ($0.lun, $0) }, uniquingKeysWith: { first, _ in first })
         counts.backstores = wanted.count
         others = otherPorts(config)
+        if let scope { wanted = wanted.filter { scope.contains($0.key) } }
 
         // Backstores: which stay, which go.
         for (key, backstore) in actual.backstores.sorted(by: { $0.key < $1.key }) {
@@ -365,8 +380,8 @@ private struct Builder {
 
     /// Numbers of the ports that show a LUN here, on whatever node.
     private func ports(showing lun: Int) -> [Int] {
-        guard let stored else { return [] }
-        func shows(_ target: ClusterTarget) -> Bool { stored.config.luns(of: target).contains { $0.lun == lun } }
+        guard let stored, wanted[lun] != nil else { return [] }
+        func shows(_ target: ClusterTarget) -> Bool { target.luns?.contains(lun) ?? true }
         let own = targets.filter { $0.fabric == .iscsi && shows($0) }.flatMap { target in
             stored.config.nodes(of: target).flatMap { stored.ports(iqn: target.iqn, node: $0.name).map(\.number) }
         }

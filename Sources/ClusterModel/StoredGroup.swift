@@ -78,6 +78,22 @@ public struct StoredGroup: Hashable, Codable, Sendable {
     /// configuration: to apply a file resumes nobody.
     public private(set) var drained: [String: Change]?
 
+    /// The LUNs by which this differs from an earlier one, by number; `nil` if something else differs that nodes have to do with.
+    public func changedLUNs(since before: StoredGroup) -> Set<Int>? {
+        guard withoutLUNs == before.withoutLUNs else { return nil }
+        let old = Set(before.config.luns)
+        let new = Set(config.luns)
+        return Set(old.symmetricDifference(new).map(\.lun))
+    }
+
+    /// Without what is no node's affair, too.
+    private var withoutLUNs: StoredGroup {
+        var rest = self
+        rest.config.luns = []
+        (rest.version, rest.highestLUN, rest.change, rest.drained) = (0, nil, nil, nil)
+        return rest
+    }
+
     /// Who changed a group, and when.
     public struct Change: Hashable, Codable, Sendable {
         /// Seconds since 1970, by the clock of the machine it was changed from.

@@ -65,6 +65,9 @@ extension Lab {
         let group = "/sys/kernel/config/target/iscsi/\(Self.targetName)/tpgt_1"
         let map = "\(Network.bridgeAddress):6789 name=admin,secret=\(plan.adminKey) rbd"
         let script = """
+            # targetcli asks the system's bus for tcmu-runner.
+            mkdir -p /run/dbus /root/.targetcli /etc/rtslib-fb-target
+            dbus-daemon --system --fork --nopidfile
             modprobe -a rbd target_core_mod target_core_iblock iscsi_target_mod
             mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
             mkdir -p \(group)/np/\(node.portal ?? "")
@@ -74,13 +77,14 @@ extension Lab {
                 store=/sys/kernel/config/target/core/iblock_$n/lun$n
                 mkdir -p $store \(group)/lun/lun_$n
                 echo udev_path=/dev/rbd$n > $store/control
+                echo /dev/rbd$n > $store/udev_path
                 echo 1 > $store/enable
                 ln -s $store \(group)/lun/lun_$n/store
                 n=$((n + 1))
-                [ $n != 10 ] || targetcli saveconfig /tmp/ten.json
+                [ $n != 10 ] || targetcli saveconfig /tmp/ten.json 2>&1
             done
             echo 1 > \(group)/enable
-            targetcli saveconfig /tmp/all.json
+            targetcli saveconfig /tmp/all.json 2>&1
             """
         try await check(node.name, ["sh", "-es"], input: Array(script.utf8), timeout: .seconds(900))
         func restore(_ file: String) async throws -> Duration {

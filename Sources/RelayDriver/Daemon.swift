@@ -783,7 +783,7 @@ public actor Daemon {
                     return
                 }
             }
-            let report = try await reload()
+            let report = try await reload(all: false)
             if !report.changes.isEmpty {
                 logger.notice("took on version \(stored?.version ?? 0) of the group, \(report.changes.count) changes")
             }
@@ -797,18 +797,20 @@ public actor Daemon {
     }
 
     /// Takes on the group's configuration as it is now.
-    public func reload() async throws -> Gateway.Report {
+    ///
+    /// - Parameter all: look at everything that this node has, instead of what has changed since it last worked.
+    public func reload(all: Bool = true) async throws -> Gateway.Report {
         let before = reloading
         let task = Task {
             // One after the other: what was read last is what has to stand.
             _ = await before?.result
-            return try await self.takeOn()
+            return try await self.takeOn(all: all)
         }
         reloading = task
         return try await task.value
     }
 
-    private func takeOn() async throws -> Gateway.Report {
+    private func takeOn(all: Bool) async throws -> Gateway.Report {
         let life = life
         guard isServing(life) else { throw notServing }
         let images: Cluster
@@ -825,19 +827,24 @@ public actor Daemon {
                 description: "node \(node) was drained from \(drained.host) (\(drained.command)): clio node resume "
                     + "\(node) lets it serve again")
         }
-        let findings = await gateway.examine(node: node, stored: stored, cluster: images)
+        // What worked for the version before does so still, but for what is different: the cost is that of the change.
+        let known = all || !isBuilt || !problems.isEmpty ? nil : self.stored
+        let scope = known.flatMap { stored.changedLUNs(since: $0) }
+        let findings = await gateway.examine(node: node, stored: stored, cluster: images, scope: scope)
         let result = await lane.run { [gateway, node] () async -> Result<Gateway.Report, any Error> in
             guard let clients = await self.servingClients(life) else { return .failure(await self.notServing) }
             do {
                 return .success(
                     try await gateway.build(
-                        node: node, stored: stored, fsid: images.fsid, findings, leased: true, clients: clients))
+                        node: node, stored: stored, fsid: images.fsid, findings, leased: true, clients: clients,
+                        scope: scope))
             } catch {
                 return .failure(error)
             }
         }
         switch result {
         case .failure(let error):
+            if error is Gateway.MoreChanged { return try await takeOn(all: true) }
             guard error is Gateway.NewClient else { throw error }
             // The record does not name the client, so nobody could fence it: join anew with it.
             logger.info("joining anew with another client of Ceph's")
@@ -850,7 +857,15 @@ public actor Daemon {
             return report
         case .success(let report):
             take(stored)
-            available = nil
+            if let scope, let available {
+                lane.add { [gateway, logger] in
+                    for problem in gateway.setAvailable(available, stored: stored, scope: scope) {
+                        logger.error("\(problem)")
+                    }
+                }
+            } else {
+                available = nil
+            }
             for change in report.changes { logger.debug("\(change)") }
             var problems = Self.problems(report)
             if stored.config.timing != timing {

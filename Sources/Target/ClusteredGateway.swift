@@ -78,8 +78,9 @@ extension Gateway {
 
     /// Says through this node's ports which nodes' ports are active/optimized; all others are unavailable (SPC-4 5.15.2.4).
     ///
+    /// - Parameter scope: numbers of the LUNs that are told; `nil`: all.
     /// - Returns: what did not work.
-    public func setAvailable(_ nodes: Set<String>, stored: StoredGroup) -> [String] {
+    public func setAvailable(_ nodes: Set<String>, stored: StoredGroup, scope: Set<Int>? = nil) -> [String] {
         let owners = Dictionary(stored.ports.map { ($0.number, $0.node) }, uniquingKeysWith: { first, _ in first })
         let reader = LIOReader(tree: tree)
         var problems: [String] = []
@@ -91,9 +92,12 @@ extension Gateway {
                 return nil
             }
         }
-        for hba in attempt({ try reader.folders("target/core") }) ?? [] where hba.hasPrefix("iblock_") {
+        let all = scope?.map { "iblock_\($0)" } ?? attempt { try reader.folders("target/core") } ?? []
+        for hba in all where hba.hasPrefix("iblock_") {
             for name in attempt({ try reader.folders("target/core/\(hba)") }) ?? [] {
-                guard NodePlan.lun(ofBackstore: name, group: stored.config.name) != nil else { continue }
+                guard let lun = NodePlan.lun(ofBackstore: name, group: stored.config.name),
+                    scope?.contains(lun) != false
+                else { continue }
                 let alua = "target/core/\(hba)/\(name)/alua"
                 for group in attempt({ try reader.folders(alua) }) ?? [] {
                     guard let port = NodePlan.port(ofGroup: group), let owner = owners[port] else { continue }

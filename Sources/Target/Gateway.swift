@@ -184,15 +184,31 @@ public struct Gateway: Sendable {
         return Set(served.flatMap { group.luns(of: $0).map(\.lun) })
     }
 
+    /// Of those the ones in question.
+    private func luns(_ node: String, _ group: Group, _ scope: Set<Int>?) -> [LogicalUnit] {
+        let numbers = numbers(node, group)
+        return group.luns.filter { numbers.contains($0.lun) && scope?.contains($0.lun) != false }
+    }
+
+    /// The mappings that images of LUNs may have.
+    private func mappings(of luns: [LogicalUnit], _ scope: Set<Int>?) -> [KernelRBD.Mapping] {
+        guard scope != nil else { return rbd.mappings() }
+        return rbd.mappings(of: Set(luns.compactMap { try? ImageName(parsing: $0.image).image }))
+    }
+
     /// Looks in Ceph at the images that have to be mapped, and changes nothing. Those that are mapped are not looked at, so
     /// that one more LUN costs the same however many there are.
-    public func examine(node: String, stored: StoredGroup, cluster: Cluster) async -> Findings {
+    ///
+    /// - Parameter scope: numbers of the LUNs in question; `nil`: all.
+    public func examine(
+        node: String, stored: StoredGroup, cluster: Cluster, scope: Set<Int>? = nil
+    ) async -> Findings {
         var findings = Findings()
-        let mappings = rbd.mappings()
-        let numbers = numbers(node, stored.config)
+        let luns = luns(node, stored.config, scope)
+        let mappings = mappings(of: luns, scope)
         /// Pools that did not answer; each such answer costs a time-out.
         var silent: [String: String] = [:]
-        for lun in stored.config.luns where numbers.contains(lun.lun) {
+        for lun in luns {
             do {
                 let name = try ImageName(parsing: lun.image)
                 if rbd.mapping(of: name, imageID: lun.imageID, fsid: cluster.fsid, among: mappings) != nil { continue }
@@ -271,18 +287,21 @@ public struct Gateway: Sendable {
     /// - Parameters:
     ///   - fsid: the Ceph cluster's id.
     ///   - clients: addresses of the kernel's Ceph clients that images may be mapped through; `nil`: any.
-    /// - Throws: what keeps all of it from working; ``NewClient`` if an image could only be mapped through another client.
+    ///   - scope: numbers of the LUNs that may have changed since this was last done, and worked; all else is left unread. `nil`:
+    ///     everything.
+    /// - Throws: what keeps all of it from working; ``NewClient`` if an image could only be mapped through another client;
+    ///   ``MoreChanged`` if something is missing that was there.
     public func build(
         node: String, stored: StoredGroup, fsid: String, _ findings: Findings, leased: Bool, opening: Bool = true,
-        clients: Set<String>? = nil, progress: (String) -> Void = { _ in }
+        clients: Set<String>? = nil, scope: Set<Int>? = nil, progress: (String) -> Void = { _ in }
     ) async throws -> Report {
         var report = Report()
         let group = stored.config
         try setACLDefaults(group.timing, &report, progress)
-        let numbers = numbers(node, group)
-        let mappings = rbd.mappings()
+        let luns = luns(node, group, scope).sorted { $0.lun < $1.lun }
+        let mappings = mappings(of: luns, scope)
         var devices: [Int: String] = [:]
-        for lun in group.luns.sorted(by: { $0.lun < $1.lun }) where numbers.contains(lun.lun) {
+        for lun in luns {
             do {
                 let name: ImageName
                 do { name = try ImageName(parsing: lun.image) } catch { throw Unusable(description: error.message) }
@@ -303,14 +322,17 @@ public struct Gateway: Sendable {
         }
 
         let missing = loadFabrics(node, stored, &report, progress)
-        let state = try LIOReader(tree: tree).read(group: group.name, detailed: Set(stored.ports.map(\.iqn)))
-        let plan = NodePlan(stored: stored, node: node, devices: devices, actual: state, opening: opening)
+        let state = try LIOReader(tree: tree).read(
+            group: group.name, detailed: Set(stored.ports.map(\.iqn)), scope: scope)
+        let plan = NodePlan(
+            stored: stored, node: node, devices: devices, actual: state, opening: opening, scope: scope)
+        if scope != nil, !plan.concernsLUNsOnly { throw MoreChanged() }
         run(plan, without: missing, state, keeping: Set(devices.values), &report, progress)
         report.problems += report.attached.map {
             "\($0): a virtual machine is attached to this port, which is not in the group any more; it shows no LUN. "
                 + "Take the device vhost-scsi from the machine, or end it"
         }
-        report.luns = devices.count
+        report.luns = numbers(node, group).count - (luns.count - devices.count)
         report.targets = plan.counts.targets
         report.ports = plan.counts.ports
         return report
@@ -356,6 +378,9 @@ public struct Gateway: Sendable {
     /// The kernel would use another client of Ceph's than those it is known to have; nothing is served through it.
     public struct NewClient: Error {}
 
+    /// More of LIO's tree has to be built than LUNs.
+    public struct MoreChanged: Error {}
+
     /// A LUN's image cannot be used, the others' may.
     private struct Unusable: Error, CustomStringConvertible {
         let description: String
@@ -395,15 +420,14 @@ public struct Gateway: Sendable {
         report.attached += result.attached.map { $0.object.joined(separator: ", ") }
 
         // Images of backstores that are gone.
-        let mappings = rbd.mappings()
-        for action in result.done {
-            guard case .removeDirectory(let path) = action.operation, path.hasPrefix("target/core/"),
-                let backstore = before.backstores[String(path.dropFirst("target/core/".count))],
-                !devices.contains(backstore.device),
-                let mapping = mappings.first(where: { $0.device == backstore.device })
-            else { continue }
-            unmap(mapping, &report, progress)
-        }
+        let left = Set(
+            result.done.compactMap { action -> String? in
+                guard case .removeDirectory(let path) = action.operation, path.hasPrefix("target/core/") else { return nil }
+                return before.backstores[String(path.dropFirst("target/core/".count))]?.device
+            }
+        ).subtracting(devices)
+        guard !left.isEmpty else { return }
+        for mapping in rbd.mappings() where left.contains(mapping.device) { unmap(mapping, &report, progress) }
     }
 
     private func unmap(_ mapping: KernelRBD.Mapping, _ report: inout Report, _ progress: (String) -> Void) {

@@ -51,15 +51,16 @@ public struct KernelRBD: Sendable {
     }
 
     /// All mappings, by number.
-    public func mappings() -> [Mapping] {
+    ///
+    /// - Parameter images: names of images, of whatever pool; `nil`: all. Of others no more than the name is read.
+    public func mappings(of images: Set<String>? = nil) -> [Mapping] {
         let root = bus.appending("devices")
         return SystemFiles.list(root).compactMap { name in
             guard let id = Int(name) else { return nil }
             let at = root.appending(name)
-            guard let pool = SystemFiles.text(at.appending("pool")), let image = SystemFiles.text(at.appending("name"))
-            else {
-                return nil
-            }
+            guard let image = SystemFiles.text(at.appending("name")), images?.contains(image) != false,
+                let pool = SystemFiles.text(at.appending("pool"))
+            else { return nil }
             let snapshot = SystemFiles.text(at.appending("current_snap")) ?? "-"
             return Mapping(
                 id: id, pool: pool, namespace: SystemFiles.text(at.appending("pool_ns")) ?? "", image: image,
@@ -99,7 +100,8 @@ public struct KernelRBD: Sendable {
             throw Failure(
                 description: "cannot map \(image): \(error) (errno \(error.rawValue)); \(Self.meaning(of: error))")
         }
-        guard let mapping = mapping(of: image, imageID: imageID, fsid: fsid, among: mappings()) else {
+        let found = mapping(of: image, imageID: imageID, fsid: fsid, among: mappings(of: [image.image]))
+        guard let mapping = found else {
             throw Failure(
                 description:
                     "mapped \(image), but \(bus)/devices does not show it; it may have been replaced meanwhile: "

@@ -16,18 +16,25 @@ public struct LIOReader: Sendable {
     /// - Parameters:
     ///   - group: backstores of this group are read in full, of others only the name.
     ///   - detailed: iSCSI names of the targets whose attributes are read; of others only what they export.
-    public func read(group: String, detailed: Set<String>) throws(ConfigFSError) -> LIOState {
+    ///   - scope: numbers of the LUNs that are read; `nil`: all. Of the group's others nothing is told.
+    public func read(
+        group: String, detailed: Set<String>, scope: Set<Int>? = nil
+    ) throws(ConfigFSError) -> LIOState {
         var state = LIOState()
         for hba in try folders("target/core") where hba.hasPrefix("iblock_") {
+            // One that is numbered as NodePlan does it has that LUN's backstore.
+            if let scope, let number = Int(hba.dropFirst("iblock_".count)), !scope.contains(number) { continue }
             let names = try folders("target/core/\(hba)")
             state.hbas[hba] = names.count
             for name in names {
-                let ours = NodePlan.lun(ofBackstore: name, group: group) != nil
+                let lun = NodePlan.lun(ofBackstore: name, group: group)
+                if let lun, let scope, !scope.contains(lun) { continue }
+                let ours = lun != nil
                 state.backstores["\(hba)/\(name)"] = ours ? try backstore(hba, name) : .init(hba: hba, name: name)
             }
         }
         for iqn in try folders("target/iscsi") where iqn != "discovery_auth" {
-            state.targets[iqn] = try tpgs("target/iscsi/\(iqn)", detailed: detailed.contains(iqn))
+            state.targets[iqn] = try tpgs("target/iscsi/\(iqn)", detailed: detailed.contains(iqn), scope)
         }
         let discovery = "target/iscsi/discovery_auth"
         state.discovery = .init(
@@ -37,18 +44,20 @@ public struct LIOReader: Sendable {
         for folder in LIOState.otherFolders where try exists("target/\(folder)") {
             var names: [String: [Int: LIOState.TPG]] = [:]
             for name in try folders("target/\(folder)") where name != "discovery_auth" {
-                names[name] = try tpgs("target/\(folder)/\(name)", detailed: true)
+                names[name] = try tpgs("target/\(folder)/\(name)", detailed: true, scope)
             }
             state.fabrics[folder] = names
         }
         return state
     }
 
-    private func tpgs(_ target: String, detailed: Bool) throws(ConfigFSError) -> [Int: LIOState.TPG] {
+    private func tpgs(
+        _ target: String, detailed: Bool, _ scope: Set<Int>?
+    ) throws(ConfigFSError) -> [Int: LIOState.TPG] {
         var tpgs: [Int: LIOState.TPG] = [:]
         for name in try folders(target) where name.hasPrefix("tpgt_") {
             guard let tag = Int(name.dropFirst(5)) else { continue }
-            tpgs[tag] = try tpg("\(target)/\(name)", detailed: detailed)
+            tpgs[tag] = try tpg("\(target)/\(name)", detailed: detailed, scope)
         }
         return tpgs
     }
@@ -82,13 +91,14 @@ public struct LIOReader: Sendable {
         return name == "default_tg_pt_gp" ? nil : String(name)
     }
 
-    private func tpg(_ path: String, detailed: Bool) throws(ConfigFSError) -> LIOState.TPG {
+    private func tpg(
+        _ path: String, detailed: Bool, _ scope: Set<Int>?
+    ) throws(ConfigFSError) -> LIOState.TPG {
         let interest = NodePlan.attributesOfInterest
         var tpg = LIOState.TPG()
         tpg.enabled = try value("\(path)/enable") == "1"
         tpg.nexus = try nexus(path)
-        for name in try folders("\(path)/lun") where name.hasPrefix("lun_") {
-            guard let number = Int(name.dropFirst(4)) else { continue }
+        for (name, number) in try luns("\(path)/lun", scope) {
             let link = try links("\(path)/lun/\(name)").first
             tpg.luns[number] = .init(
                 link: link?.name, backstore: link.map { $0.destination.suffix(2).joined(separator: "/") },
@@ -98,8 +108,7 @@ public struct LIOReader: Sendable {
         for host in try folders("\(path)/acls") {
             let at = "\(path)/acls/\(host)"
             var acl = LIOState.ACL()
-            for name in try folders(at) where name.hasPrefix("lun_") {
-                guard let number = Int(name.dropFirst(4)) else { continue }
+            for (name, number) in try luns(at, scope) {
                 let link = try links("\(at)/\(name)").first { $0.destination.last?.hasPrefix("lun_") == true }
                 acl.luns[number] = .init(
                     link: link?.name, lun: link?.destination.last.flatMap { Int($0.dropFirst(4)) },
@@ -116,6 +125,16 @@ public struct LIOReader: Sendable {
             tpg.attributes = try values("\(path)/attrib", interest.tpg)
         }
         return tpg
+    }
+
+    /// The folders `lun_<number>` in one.
+    private func luns(_ path: String, _ scope: Set<Int>?) throws(ConfigFSError) -> [(name: String, number: Int)] {
+        try folders(path).compactMap { name in
+            guard name.hasPrefix("lun_"), let number = Int(name.dropFirst(4)), scope?.contains(number) != false else {
+                return nil
+            }
+            return (name, number)
+        }
     }
 
     /// A number as LIO prints it: decimal, or hexadecimal after `0x`.

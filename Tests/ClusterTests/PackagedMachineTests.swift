@@ -28,6 +28,7 @@ struct PackagedMachineTests {
             try await machine.plugIn()
             try await machine.whilePowered {
                 try await machine.waitUntilUp()
+                try await machine.synchroniseClock()
                 for line in try Self.readme() where line.command.hasPrefix("apt install ") == false {
                     try await type(line, on: machine)
                 }
@@ -35,6 +36,7 @@ struct PackagedMachineTests {
                 // From boot to exports without a hand on it.
                 try await machine.reboot()
                 try await serves(lab, machine)
+                try await machine.synchroniseClock()
                 let again = try await machine.check("clio node bootstrap --install")
                 #expect(again.contains("nothing to change"), "\(again)")
                 try await machine.check("clio node down")
@@ -145,7 +147,7 @@ struct PackagedMachineTests {
                 "1024",
                 "-nodefaults", "-no-user-config", "-display", "none", "-serial", "file:\(folder)/console",
                 "-kernel", "\(files)/vmlinuz", "-initrd", "\(files)/initrd",
-                "-append", "root=/dev/vda rw console=ttyS0 panic=-1",
+                "-append", "root=/dev/vda rw console=ttyS0 panic=-1 systemd.show_status=false",
                 "-drive", "file=\(disk),if=virtio,cache=unsafe", "-device", "virtio-rng-pci",
                 "-netdev", "tap,id=lab,ifname=machine,script=no,downscript=no",
                 "-device", "virtio-net-pci,netdev=lab,mac=02:00:0a:4d:00:32",
@@ -165,15 +167,17 @@ struct PackagedMachineTests {
 
         private var disk: String { "\(folder)/disk.qcow2" }
 
-        /// Waits for its ssh; and has its clock taken for synchronised, as a time server's client does.
+        /// Waits for its ssh.
         func waitUntilUp() async throws {
             let end = ContinuousClock.now + .seconds(400)
             while try await lab.host(ssh("true")).status != 0 {
                 try #require(ContinuousClock.now < end, "the machine does not come up")
                 try await Task.sleep(for: .seconds(2))
             }
-            try await check("python3 -c '\(Lab.synchronisedClock)'")
         }
+
+        /// Has its clock taken for synchronised, as a time server's client does.
+        func synchroniseClock() async throws { try await check("python3 -c '\(Lab.synchronisedClock)'") }
 
         /// Reboots it, and waits until it serves.
         func reboot() async throws {
