@@ -9,11 +9,8 @@ import Testing
 @Suite("Debug kernel", .serialized, .timeLimit(.minutes(5)))
 struct DebugKernelTests {
     @Test func everythingLeavesTheConsolesClean() async throws {
-        let name = "debug-kernel-test"
-        try await Lab.down(name)
-        let lab = try await Lab.up(LabOptions(name: name, gateways: 2, initiators: 0, kernel: .debug))
-        var failure: (any Error)?
-        do {
+        let options = LabOptions(name: "debug-kernel-test", gateways: 2, initiators: 0, kernel: .debug)
+        try await withLab(options) { lab in
             #expect(try await lab.race(seconds: 5, writers: 4).lost == 0)
             #expect(try await lab.race(blocks: 32, seconds: 3, writers: 4).lost == 0)
             let clio = try lab.executable("clio")
@@ -30,9 +27,6 @@ struct DebugKernelTests {
             for gateway in lab.gateways {
                 try await lab.check(gateway, [clio, "node", "down"], timeout: .seconds(120))
             }
-        } catch { failure = error }
-        for problem in lab.consoleProblems() { Issue.record("\(problem)") }
-        try await lab.down()
-        if let failure { throw failure }
+        }
     }
 }

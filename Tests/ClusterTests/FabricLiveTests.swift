@@ -13,11 +13,7 @@ struct FabricLiveTests {
     /// On the debug kernel, too: other fabrics call the target core from other contexts than iSCSI's threads.
     @Test(arguments: [KernelFlavour.clio, .debug])
     func iSCSIAndLoopback(kernel: KernelFlavour) async throws {
-        let name = "fabric-test"
-        try await Lab.down(name)
-        let lab = try await Lab.up(LabOptions(name: name, gateways: 2, initiators: 0, luns: 1, kernel: kernel))
-        var failure: (any Error)?
-        do {
+        try await withLab(LabOptions(name: "fabric-test", gateways: 2, initiators: 0, luns: 1, kernel: kernel)) { lab in
             try await addLocalPorts(lab)
             try await everyPathListsAllPorts(lab)
             try await withHost(lab) { iSCSI in
@@ -28,65 +24,32 @@ struct FabricLiveTests {
             }
             try await nodesComeAndGo(lab)
             try await removeLocalPorts(lab)
-        } catch {
-            failure = error
-            for gateway in ["gw1", "gw2"] {
-                let log = try? await lab.check(gateway, ["tail", "-n", "25", Lab.daemonLog])
-                print("--- \(gateway): cliod\n\(log ?? "no log")")
-            }
         }
-        for problem in lab.consoleProblems() { Issue.record("\(problem)") }
-        try await lab.down()
-        if let failure { throw failure }
     }
 
     /// SRP over soft-RoCE to both gateways, beside iSCSI and a gateway's own disk. On a machine with more to do soft-RoCE drops
     /// connections, and unit attentions with them, so this is a target of its own.
     @Test(.enabled(if: ProcessInfo.processInfo.environment["CLIO_TEST_SRP"] != nil, "make test-srp runs it"))
     func srpOverEthernet() async throws {
-        let name = "srp-test"
-        try await Lab.down(name)
-        let lab = try await Lab.up(LabOptions(name: name, gateways: 2, initiators: 1, luns: 1, kernel: .rdma))
-        var failure: (any Error)?
-        do {
+        try await withLab(LabOptions(name: "srp-test", gateways: 2, initiators: 1, luns: 1, kernel: .rdma)) { lab in
             try await addSRP(lab)
             try await connect(lab)
             try await srpPathsAreOne(lab)
             try await withHost(lab) { try await srpReservations(lab, $0) }
             try await srpPortsClose(lab)
-        } catch {
-            failure = error
-            for node in ["gw1", "gw2", "ini1"] {
-                print("--- \(node)\n\((try? await lab.check(node, ["sh", "-c", "dmesg | tail -n 25"])) ?? "")")
-            }
         }
-        for problem in lab.consoleProblems() { Issue.record("\(problem)") }
-        try await lab.down()
-        if let failure { throw failure }
     }
 
     /// Fibre Channel over the nodes' Ethernet at gw1, beside iSCSI at gw2: `tcm_fc` shows what Clio exports, set up by hand, as
     /// the group has no such fabric (docs/fabrics.md).
     @Test(.enabled(if: ProcessInfo.processInfo.environment["CLIO_TEST_FCOE"] != nil, "make test-fcoe runs it"))
     func fibreChannelOverEthernet() async throws {
-        let name = "fcoe-test"
-        try await Lab.down(name)
-        let lab = try await Lab.up(LabOptions(name: name, gateways: 2, initiators: 1, luns: 1, kernel: .fcoe))
-        var failure: (any Error)?
-        do {
+        try await withLab(LabOptions(name: "fcoe-test", gateways: 2, initiators: 1, luns: 1, kernel: .fcoe)) { lab in
             try await addFCoE(lab)
             try await fcoeDataIsOne(lab)
             try await withHost(lab) { try await fcoeReservations(lab, $0) }
             try await removeFCoE(lab)
-        } catch {
-            failure = error
-            for node in ["gw1", "gw2", "ini1"] {
-                print("--- \(node)\n\((try? await lab.check(node, ["sh", "-c", "dmesg | tail -n 25"])) ?? "")")
-            }
         }
-        for problem in lab.consoleProblems() { Issue.record("\(problem)") }
-        try await lab.down()
-        if let failure { throw failure }
     }
 
     // MARK: Steps of FCoE

@@ -9,21 +9,14 @@ import Testing
 @Suite("Fence agents", .serialized, .timeLimit(.minutes(5)))
 struct FenceAgentTests {
     @Test func oneHostFencesTheOther() async throws {
-        let name = "fence-test"
-        try await Lab.down(name)
-        let lab = try await Lab.up(LabOptions(name: name, gateways: 2, initiators: 2, daemon: true))
-        var failure: (any Error)?
-        do {
+        try await withLab(LabOptions(name: "fence-test", gateways: 2, initiators: 2, daemon: true)) { lab in
             var maps: [String] = []
             for host in lab.initiators { maps.append(try await logIn(host, lab)) }
             let map = try #require(maps.first)
             #expect(maps == [map, map])
             try await registersThroughEachGateway(lab, map)
             for agent in ["fence_mpath", "fence_scsi"] { try await fences(agent, lab, map) }
-        } catch { failure = error }
-        for problem in lab.consoleProblems() { Issue.record("\(problem)") }
-        try await lab.down()
-        if let failure { throw failure }
+        }
     }
 
     /// What `sg_persist` registers through one gateway, it reads through the other.

@@ -39,17 +39,11 @@ struct OperationsGuideTests {
     @Test func everyLineWorks() async throws {
         let lines = try guide()
         try #require(lines.count > 40)
-        let name = "guide-test"
-        try await Lab.down(name)
-        let lab = try await Lab.up(LabOptions(name: name, gateways: 3, initiators: 2, luns: 0, serve: false))
-        var failure: (any Error)?
-        do {
+        let options = LabOptions(name: "guide-test", gateways: 3, initiators: 2, luns: 0, serve: false)
+        try await withLab(options) { lab in
             try await prepare(lab)
             for line in lines { try await type(line, lab) }
-        } catch { failure = error }
-        for problem in lab.consoleProblems() { Issue.record("\(problem)") }
-        if let failure { Issue.record("\(failure)") }
-        try await lab.down()
+        }
     }
 
     private func type(_ line: Line, _ lab: Lab) async throws {

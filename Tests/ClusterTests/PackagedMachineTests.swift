@@ -19,36 +19,34 @@ struct PackagedMachineTests {
     private static let address = "10.77.0.50"
 
     @Test func becomesAGatewayByReadme() async throws {
-        let name = "machine-test"
-        try await Lab.down(name)
-        let lab = try await Lab.up(LabOptions(name: name, gateways: 1, initiators: 0, luns: 1))
-        let machine = try Machine(lab: lab, files: #require(machineFolder))
-        var failure: (any Error)?
-        do {
-            try await machine.plugIn()
-            try await machine.whilePowered {
-                try await machine.waitUntilUp()
-                try await machine.synchroniseClock()
-                for line in try Self.readme() where line.command.hasPrefix("apt install ") == false {
-                    try await type(line, on: machine)
-                }
-                try await serves(lab, machine)
-                // From boot to exports without a hand on it.
-                try await machine.reboot()
-                try await serves(lab, machine)
-                try await machine.synchroniseClock()
-                let again = try await machine.check("clio node bootstrap --install")
-                #expect(again.contains("nothing to change"), "\(again)")
-                try await machine.check("clio node down")
-                #expect(try await machine.check("ls /sys/kernel/config/target/core").contains("iblock") == false)
+        try await withLab(LabOptions(name: "machine-test", gateways: 1, initiators: 0, luns: 1)) { lab in
+            let machine = try Machine(lab: lab, files: #require(machineFolder))
+            do {
+                try await machine.plugIn()
+                try await machine.whilePowered { try await becomesAGateway(machine, lab) }
+            } catch {
+                print("--- the machine's console\n\(machine.console().suffix(6000))")
+                throw error
             }
-        } catch {
-            failure = error
-            print("--- the machine's console\n\(machine.console().suffix(6000))")
+            for problem in machine.problems() { Issue.record("\(problem)") }
         }
-        for problem in lab.consoleProblems() + machine.problems() { Issue.record("\(problem)") }
-        try await lab.down()
-        if let failure { throw failure }
+    }
+
+    private func becomesAGateway(_ machine: Machine, _ lab: Lab) async throws {
+        try await machine.waitUntilUp()
+        try await machine.synchroniseClock()
+        for line in try Self.readme() where !line.command.hasPrefix("apt install ") {
+            try await type(line, on: machine)
+        }
+        try await serves(lab, machine)
+        // From boot to exports without a hand on it.
+        try await machine.reboot()
+        try await serves(lab, machine)
+        try await machine.synchroniseClock()
+        let again = try await machine.check("clio node bootstrap --install")
+        #expect(again.contains("nothing to change"), "\(again)")
+        try await machine.check("clio node down")
+        #expect(try await !machine.check("ls /sys/kernel/config/target/core").contains("iblock"))
     }
 
     // MARK: README

@@ -10,25 +10,13 @@ struct PortalLiveTests {
     static let target = "iqn.2026-11.example.clio:secret"
 
     @Test func iPv6AndMutualCHAP() async throws {
-        let name = "portal-test"
-        try await Lab.down(name)
-        let lab = try await Lab.up(LabOptions(name: name, gateways: 2, initiators: 1, luns: 1))
-        var failure: (any Error)?
-        do {
+        try await withLab(LabOptions(name: "portal-test", gateways: 2, initiators: 1, luns: 1)) { lab in
             try await addAddresses(lab)
             try await apply(lab)
             try await discoveryAsksForCredentials(lab)
             try await eachProvesItself(lab)
             try await diskThroughIPv6(lab)
-        } catch {
-            failure = error
-            for node in ["gw1", "gw2", "ini1"] {
-                print("--- \(node)\n\((try? await lab.check(node, ["dmesg"]).suffix(3000)) ?? "")")
-            }
         }
-        for problem in lab.consoleProblems() { Issue.record("\(problem)") }
-        try await lab.down()
-        if let failure { throw failure }
     }
 
     private var gateways: [(name: String, address: String)] { [("gw1", "fd77::11"), ("gw2", "fd77::12")] }

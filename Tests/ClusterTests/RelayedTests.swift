@@ -46,23 +46,9 @@ struct RelayedTests {
     }
 
     private func withLab(kernel: KernelFlavour = .clio, _ body: (Lab) async throws -> Void) async throws {
-        let name = "relayed-test"
-        try await Lab.down(name)
-        let lab = try await Lab.up(
-            LabOptions(name: name, gateways: 2, initiators: 0, kernel: kernel, daemon: kernel != .stock))
-        var failure: (any Error)?
-        do {
-            try await body(lab)
-        } catch {
-            failure = error
-            for gateway in lab.gateways where kernel != .stock {
-                let log = try? await lab.check(gateway, ["tail", "-n", "40", Lab.daemonLog])
-                print("\(gateway): cliod\n\(log ?? "-")")
-            }
-        }
-        for problem in lab.consoleProblems() { Issue.record("\(problem)") }
-        try await lab.down()
-        if let failure { throw failure }
+        try await ClusterTests.withLab(
+            LabOptions(
+                name: "relayed-test", gateways: 2, initiators: 0, kernel: kernel, daemon: kernel != .stock), body)
     }
 
     private func nexus(_ lab: Lab, _ node: String, as name: String = "host") async throws -> Nexus {

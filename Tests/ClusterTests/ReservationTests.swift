@@ -502,13 +502,7 @@ struct ReservationTests {
     }
 
     private func withLab(kernel: KernelFlavour = .clio, _ body: (Lab) async throws -> Void) async throws {
-        let name = "reservation-test"
-        try await Lab.down(name)
-        let lab = try await Lab.up(LabOptions(name: name, gateways: 2, initiators: 0, kernel: kernel))
-        var failure: (any Error)?
-        do { try await body(lab) } catch { failure = error }
-        for problem in lab.consoleProblems() { Issue.record("\(problem)") }
-        try await lab.down()
-        if let failure { throw failure }
+        try await ClusterTests.withLab(
+            LabOptions(name: "reservation-test", gateways: 2, initiators: 0, kernel: kernel), body)
     }
 }

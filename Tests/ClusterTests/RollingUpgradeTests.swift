@@ -8,20 +8,7 @@ import Testing
 @Suite("Rolling upgrade", .serialized, .timeLimit(.minutes(10)))
 struct RollingUpgradeTests {
     @Test func noHostNotices() async throws {
-        let name = "upgrade-test"
-        try await Lab.down(name)
-        let lab = try await Lab.up(LabOptions(name: name, gateways: 3, initiators: 1))
-        var failure: (any Error)?
-        do { try await upgrade(lab) } catch { failure = error }
-        for problem in lab.consoleProblems() { Issue.record("\(problem)") }
-        if let failure {
-            for gateway in lab.gateways {
-                let log = try? await lab.check(gateway, ["tail", "-n", "20", Lab.daemonLog])
-                print("--- \(gateway): cliod\n\(log ?? "no log")")
-            }
-            Issue.record("\(failure)")
-        }
-        try await lab.down()
+        try await withLab(LabOptions(name: "upgrade-test", gateways: 3, initiators: 1), upgrade)
     }
 
     private func upgrade(_ lab: Lab) async throws {

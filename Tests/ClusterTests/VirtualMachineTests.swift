@@ -17,11 +17,8 @@ struct VirtualMachineTests {
     /// On the debug kernel, too: vhost-scsi calls the target core from a thread of QEMU's.
     @Test(arguments: [KernelFlavour.clio, .debug])
     func bootsFromTheUnitAndSharesIt(kernel: KernelFlavour) async throws {
-        let name = "vhost-test"
-        try await Lab.down(name)
-        let lab = try await Lab.up(LabOptions(name: name, gateways: 2, initiators: 0, luns: 1, kernel: kernel))
-        var failure: (any Error)?
-        do {
+        let options = LabOptions(name: "vhost-test", gateways: 2, initiators: 0, luns: 1, kernel: kernel)
+        try await withLab(options, isKnown: { (try? isKnown($0, $1)) == true }) { lab in
             try await addPort(lab)
             let iSCSI = try await lab.reservationPaths(host: 1)[1].session
             try await boots(lab, iSCSI)
@@ -32,14 +29,7 @@ struct VirtualMachineTests {
             try await outlivesALeave(lab)
             await iSCSI.close()
             try await keepsAPortThatGoes(lab)
-        } catch {
-            failure = error
-            let log = "cat /tmp/machine.*; tail -n 25 \(Lab.daemonLog); dmesg | tail"
-            print("--- gw1\n\((try? await lab.exec("gw1", ["sh", "-c", log]).outputText) ?? "no answer")")
         }
-        for problem in lab.consoleProblems() where (try? isKnown(problem, lab)) != true { Issue.record("\(problem)") }
-        try await lab.down()
-        if let failure { throw failure }
     }
 
     // MARK: Steps
