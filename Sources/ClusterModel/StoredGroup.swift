@@ -261,12 +261,11 @@ public struct StoredGroup: Hashable, Codable, Sendable {
                     message: "the file describes group \"\(group.name)\", not \"\(config.name)\"; "
                         + "choose it with --group \(group.name)"))
         }
+        func identity(_ lun: LogicalUnit) -> String? { lun.serial.flatMap { try? LUNSerial($0) }?.naa }
+        let known = Dictionary(grouping: config.luns.filter { $0.serial != nil }, by: identity)
         for (i, lun) in group.luns.enumerated() {
-            guard let serial = lun.serial.flatMap({ try? LUNSerial($0) }) else { continue }
-            let before = config.luns.first {
-                $0.imageID != lun.imageID && $0.serial.flatMap({ try? LUNSerial($0) })?.naa == serial.naa
-            }
-            if let before {
+            guard let identity = identity(lun) else { continue }
+            if let before = known[identity]?.first(where: { $0.imageID != lun.imageID }) {
                 problems.append(
                     Problem(
                         path: "luns[\(i)].serial",
@@ -336,20 +335,21 @@ extension Group {
         for i in group.targets.indices {
             group.targets[i].portals = group.targets[i].portals?.mapValues(canonical)
         }
+        // An id is the pool's and namespace's: an image that was renamed within them is the same.
+        func place(_ name: ImageName, _ id: String) -> [String] { [name.pool, name.namespace, id] }
+        let known = Dictionary(
+            (previous?.luns ?? []).compactMap { lun -> ([String], String)? in
+                guard let id = lun.imageID, let serial = lun.serial, let name = try? ImageName(parsing: lun.image)
+                else { return nil }
+                return (place(name, id), serial)
+            }, uniquingKeysWith: { first, _ in first })
         for i in group.luns.indices {
             let lun = group.luns[i]
             guard let identity = images[lun.image], let name = try? ImageName(parsing: lun.image) else { continue }
             group.luns[i].imageID = identity.imageID
             if lun.serial == nil {
-                // An id is the pool's and namespace's: an image that was renamed within them is the same.
-                let kept = previous?.luns.first {
-                    guard $0.imageID == identity.imageID, let old = try? ImageName(parsing: $0.image) else {
-                        return false
-                    }
-                    return old.pool == name.pool && old.namespace == name.namespace
-                }?.serial
                 group.luns[i].serial =
-                    kept
+                    known[place(name, identity.imageID)]
                     ?? LUNSerial(
                         fsid: fsid, poolID: identity.poolID, namespace: name.namespace, imageID: identity.imageID
                     ).text

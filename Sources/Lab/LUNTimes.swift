@@ -90,7 +90,7 @@ extension Lab {
         func restore(_ file: String) async throws -> Duration {
             try await check(node.name, ["targetcli", "clearconfig", "confirm=true"], timeout: .seconds(600))
             let start = ContinuousClock.now
-            try await check(node.name, ["targetcli", "restoreconfig", file], timeout: .seconds(900))
+            try await check(node.name, ["targetcli", "restoreconfig", file], timeout: .seconds(3600))
             return ContinuousClock.now - start
         }
         return (try await restore("/tmp/ten.json"), try await restore("/tmp/all.json"))

@@ -14,8 +14,11 @@ struct Bench: AsyncParsableCommand {
 
     @OptionGroup var common: Common
     @Option(help: "Commands of each kind that are timed one by one.") var count = 30
-    @Option(help: "How many LUNs a gateway has in the end where their number matters; 0 leaves that out.") var luns =
-        1000
+    @Option(
+        help: """
+            How many LUNs a gateway has in the end where their number matters; 0 leaves that out. Of 1000, targetcli takes \
+            some ten minutes.
+            """) var luns = 1000
 
     func validate() throws {
         guard (1...1000).contains(count) else { throw ValidationError("--count must be 1 to 1000") }
