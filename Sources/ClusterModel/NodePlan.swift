@@ -112,7 +112,8 @@ public struct NodePlan: Sendable {
     /// - Parameter stored: the group if it can be had; without it, targets are known by the backstores they export.
     public init(removing group: String, stored: StoredGroup?, actual: LIOState) {
         self.init(
-            group: group, stored: stored, node: "", targets: [], devices: [:], actual: actual, opening: false, scope: nil)
+            group: group, stored: stored, node: "", targets: [], devices: [:], actual: actual, opening: false,
+            scope: nil)
     }
 
     // MARK: Names

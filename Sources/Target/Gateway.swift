@@ -422,7 +422,9 @@ public struct Gateway: Sendable {
         // Images of backstores that are gone.
         let left = Set(
             result.done.compactMap { action -> String? in
-                guard case .removeDirectory(let path) = action.operation, path.hasPrefix("target/core/") else { return nil }
+                guard case .removeDirectory(let path) = action.operation, path.hasPrefix("target/core/") else {
+                    return nil
+                }
                 return before.backstores[String(path.dropFirst("target/core/".count))]?.device
             }
         ).subtracting(devices)

@@ -18,7 +18,7 @@ struct VirtualMachineTests {
     @Test(arguments: [KernelFlavour.clio, .debug])
     func bootsFromTheUnitAndSharesIt(kernel: KernelFlavour) async throws {
         let options = LabOptions(name: "vhost-test", gateways: 2, initiators: 0, luns: 1, kernel: kernel)
-        try await withLab(options, isKnown: { (try? isKnown($0, $1)) == true }) { lab in
+        try await withLab(options, isKnown: isKnown) { lab in
             try await addPort(lab)
             let iSCSI = try await lab.reservationPaths(host: 1)[1].session
             try await boots(lab, iSCSI)
@@ -113,11 +113,12 @@ struct VirtualMachineTests {
     /// lockdep's false alarm about vhost-scsi and configfs as they are upstream: attaching a machine locks configfs' root under
     /// the port's mutex, showing a LUN takes this mutex under the lock of the LUN's folder, and the folders' locks are of one
     /// class.
-    private func isKnown(_ problem: ConsoleProblem, _ lab: Lab) throws -> Bool {
-        guard problem.text.hasSuffix("possible circular locking dependency detected") else { return false }
-        let console = try String(
-            decoding: Data(contentsOf: URL(fileURLWithPath: lab.consolePath(problem.node))), as: UTF8.self)
-        let lines = console.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+    private func isKnown(_ problem: ConsoleProblem, _ lab: Lab) -> Bool {
+        guard problem.text.hasSuffix("possible circular locking dependency detected"),
+            let path = try? lab.consolePath(problem.node), let bytes = FileManager.default.contents(atPath: path)
+        else { return false }
+        let lines = String(decoding: bytes, as: UTF8.self).split(
+            omittingEmptySubsequences: false, whereSeparator: \.isNewline)
         let splat = lines.dropFirst(problem.line).prefix(8).joined(separator: " ")
         return splat.contains("at: configfs_depend_item") && splat.contains("&tpg->tv_tpg_mutex")
             && splat.contains("[vhost_scsi]")
