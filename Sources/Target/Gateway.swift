@@ -193,7 +193,7 @@ public struct Gateway: Sendable {
     /// The mappings that images of LUNs may have.
     private func mappings(of luns: [LogicalUnit], _ scope: Set<Int>?) -> [KernelRBD.Mapping] {
         guard scope != nil else { return rbd.mappings() }
-        return rbd.mappings(of: Set(luns.compactMap { try? ImageName(parsing: $0.image).image }))
+        return rbd.mappings(of: Set(luns.compactMap(\.imageID)))
     }
 
     /// Looks in Ceph at the images that have to be mapped, and changes nothing. Those that are mapped are not looked at, so

@@ -52,19 +52,20 @@ public struct KernelRBD: Sendable {
 
     /// All mappings, by number.
     ///
-    /// - Parameter images: names of images, of whatever pool; `nil`: all. Of others no more than the name is read.
+    /// - Parameter images: ids of images, of whatever pool; `nil`: all. Of others no more than the id is read.
     public func mappings(of images: Set<String>? = nil) -> [Mapping] {
         let root = bus.appending("devices")
         return SystemFiles.list(root).compactMap { name in
             guard let id = Int(name) else { return nil }
             let at = root.appending(name)
-            guard let image = SystemFiles.text(at.appending("name")), images?.contains(image) != false,
+            let imageID = SystemFiles.text(at.appending("image_id")) ?? ""
+            guard images?.contains(imageID) != false, let image = SystemFiles.text(at.appending("name")),
                 let pool = SystemFiles.text(at.appending("pool"))
             else { return nil }
             let snapshot = SystemFiles.text(at.appending("current_snap")) ?? "-"
             return Mapping(
                 id: id, pool: pool, namespace: SystemFiles.text(at.appending("pool_ns")) ?? "", image: image,
-                imageID: SystemFiles.text(at.appending("image_id")) ?? "",
+                imageID: imageID,
                 fsid: SystemFiles.text(at.appending("cluster_fsid")) ?? "", snapshot: snapshot == "-" ? nil : snapshot,
                 readOnly: SystemFiles.text(blocks.appending("rbd\(id)").appending("ro")) == "1",
                 size: SystemFiles.text(at.appending("size")).flatMap(UInt64.init) ?? 0,
@@ -100,7 +101,7 @@ public struct KernelRBD: Sendable {
             throw Failure(
                 description: "cannot map \(image): \(error) (errno \(error.rawValue)); \(Self.meaning(of: error))")
         }
-        let found = mapping(of: image, imageID: imageID, fsid: fsid, among: mappings(of: [image.image]))
+        let found = mapping(of: image, imageID: imageID, fsid: fsid, among: mappings(of: [imageID]))
         guard let mapping = found else {
             throw Failure(
                 description:

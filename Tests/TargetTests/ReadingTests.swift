@@ -25,6 +25,8 @@ import Testing
         #expect(rbd.mappings().map(\.device) == ["/dev/rbd0", "/dev/rbd2", "/dev/rbd10"])
         #expect(rbd.mappings()[2].snapshot == "monday")
         #expect(rbd.mappings()[2].readOnly)
+        // One that was renamed has its old name here, and its id still.
+        #expect(rbd.mappings(of: ["1014", "9"]).map(\.device) == ["/dev/rbd2"])
         let fsid = "8E8C7223-56f0-4061-a806-f5fab29e70c3"
         let all = rbd.mappings()
         func id(_ image: String, namespace: String = "", imageID: String?, fsid: String = fsid) -> Int? {
