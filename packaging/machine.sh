@@ -9,7 +9,7 @@ debs=$(realpath "$1")
 mkdir -p "$2"
 out=$(realpath "$2")
 kernel=${KERNEL:-6.12}
-codename=$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")
+codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 architecture=$(dpkg --print-architecture)
 
 # What README has an operator type on a new gateway.
@@ -46,6 +46,7 @@ for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/source
 	[[ ! -s $file ]] || sources+=("$file")
 done
 echo "Debian $codename with linux-image-$release"
+# shellcheck disable=SC2016 # expanded where mmdebstrap runs them
 mmdebstrap --quiet --mode=root --variant=minbase --format=directory \
 	--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Install-Recommends "false"' \
 	--include="systemd-sysv,dbus,kmod,udev,iproute2,iptables,openssh-server,python3,initramfs-tools" \
