@@ -16,7 +16,7 @@ PROMTOOL := .build/prometheus/usr/bin/promtool
 PACKAGES := \
 	librados-dev libradospp-dev librbd-dev libkmod-dev libnl-3-dev libnl-genl-3-dev libiscsi-dev pkg-config \
 	ceph-mon ceph-mgr ceph-osd ceph-common \
-	busybox-static cpio curl dropbear-bin iproute2 iptables kmod openssh-client procps \
+	busybox-static cpio curl dropbear-bin iproute2 iptables iputils-ping kmod openssh-client procps \
 	fence-agents fio libiscsi-bin multipath-tools open-iscsi sg3-utils tmux
 
 ## demo: CAW through two gateways, stock kernel beside Clio (KEEP=1 keeps the cluster)
