@@ -143,7 +143,8 @@ struct PackagedMachineTests {
             let command = [
                 "timeout", "1500", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m",
                 "1024",
-                "-nodefaults", "-no-user-config", "-display", "none", "-serial", "file:\(folder)/console",
+                "-pidfile", "\(folder)/pid", "-nodefaults", "-no-user-config", "-display", "none", "-serial",
+                "file:\(folder)/console",
                 "-kernel", "\(files)/vmlinuz", "-initrd", "\(files)/initrd",
                 "-append", "root=/dev/vda rw console=ttyS0 panic=-1 systemd.show_status=false",
                 "-drive", "file=\(disk),if=virtio,cache=unsafe", "-device", "virtio-rng-pci",
@@ -152,15 +153,17 @@ struct PackagedMachineTests {
             ]
             let lab = lab
             let machine = Task { try await lab.host(command, timeout: .seconds(1600)) }
+            func end() async {
+                _ = try? await lab.host(["sh", "-c", "kill $(cat \(folder)/pid)"])
+                _ = try? await machine.value
+            }
             do {
                 try await body()
             } catch {
-                machine.cancel()
-                _ = try? await machine.value
+                await end()
                 throw error
             }
-            machine.cancel()
-            _ = try? await machine.value
+            await end()
         }
 
         private var disk: String { "\(folder)/disk.qcow2" }
