@@ -255,7 +255,8 @@ public struct ImageName: Hashable, Sendable, CustomStringConvertible {
     public init(parsing text: String) throws(Fault) {
         let shape = "an image is written pool/image or pool/namespace/image"
         if text.isEmpty { throw Fault(message: "\(shape), this is empty") }
-        if text.contains("@") {
+        // Bytes, here and below: there may be thousands of names.
+        if text.utf8.contains(UInt8(ascii: "@")) {
             throw Fault(message: "\"\(text)\" names a snapshot; only an image itself can be exported")
         }
         if let bad = text.unicodeScalars.first(where: {
@@ -263,7 +264,8 @@ public struct ImageName: Hashable, Sendable, CustomStringConvertible {
         }) {
             throw Fault(message: "\(shape), without \"\(bad)\": krbd could not map it")
         }
-        let parts = text.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+        let parts = text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+            .map { String(decoding: $0, as: UTF8.self) }
         guard (2...3).contains(parts.count), parts.allSatisfy({ !$0.isEmpty }) else {
             throw Fault(message: "\(shape), not \"\(text)\"")
         }

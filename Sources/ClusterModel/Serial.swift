@@ -67,8 +67,9 @@ public struct LUNSerial: Hashable, Sendable, CustomStringConvertible {
     public var naa: String {
         let company = String(Self.companyID, radix: 16)
         let head = "6" + String(repeating: "0", count: 6 - company.count) + company
-        let digits = text.unicodeScalars.filter(Self.isDigit).prefix(Self.naaDigits)
-        let tail = String(String.UnicodeScalarView(digits)).lowercased()
+        // Of ASCII bytes: a group of thousands of LUNs is compared by this.
+        let digits = text.utf8.lazy.filter { Self.isDigit(Unicode.Scalar($0)) }.prefix(Self.naaDigits)
+        let tail = String(decoding: Array(digits), as: UTF8.self).lowercased()
         return head + tail + String(repeating: "0", count: 32 - head.count - tail.count)
     }
 

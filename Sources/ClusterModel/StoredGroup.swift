@@ -238,7 +238,7 @@ public struct StoredGroup: Hashable, Codable, Sendable {
     /// The object's content: JSON with sorted keys, so that equal groups are equal bytes. Holds the CHAP secrets.
     public func encoded() throws -> [UInt8] {
         let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         return Array(try encoder.encode(self)) + [0x0a]
     }
 
@@ -399,16 +399,22 @@ extension StoredGroup {
         for (key, path, _) in Timing.ranges where old.timing[keyPath: path] != new.timing[keyPath: path] {
             lines.append("~ timing.\(key): \(old.timing[keyPath: path]) s -> \(new.timing[keyPath: path]) s")
         }
-        func compare<T: Equatable>(
-            _ before: [T], _ after: [T], id: (T) -> String, show: (T) -> String, difference: (T, T) -> [String]
+        func compare<T: Equatable, Key: Hashable>(
+            _ before: [T], _ after: [T], _ what: String, by key: KeyPath<T, Key>, show: (T) -> String,
+            difference: (T, T) -> [String]
         ) {
-            for item in before where !after.contains(where: { id($0) == id(item) }) { lines.append("- \(id(item))") }
+            func known(_ items: [T]) -> [Key: T] {
+                Dictionary(items.map { ($0[keyPath: key], $0) }, uniquingKeysWith: { first, _ in first })
+            }
+            let (old, new) = (known(before), known(after))
+            for item in before where new[item[keyPath: key]] == nil { lines.append("- \(what) \(item[keyPath: key])") }
             for item in after {
-                guard let was = before.first(where: { id($0) == id(item) }) else {
-                    lines.append("+ \(id(item))\(show(item))")
+                let name = "\(what) \(item[keyPath: key])"
+                guard let was = old[item[keyPath: key]] else {
+                    lines.append("+ \(name)\(show(item))")
                     continue
                 }
-                if was != item { lines += difference(was, item).map { "~ \(id(item)): \($0)" } }
+                if was != item { lines += difference(was, item).map { "~ \(name): \($0)" } }
             }
         }
         func field<V: Equatable>(_ name: String, _ a: V, _ b: V, _ show: (V) -> String) -> [String] {
@@ -424,10 +430,10 @@ extension StoredGroup {
             lines.append("\(sign) discovery: CHAP credentials")
         }
         compare(
-            old.nodes, new.nodes, id: { "node \($0.name)" }, show: { " at \(list($0.portals))" },
+            old.nodes, new.nodes, "node", by: \.name, show: { " at \(list($0.portals))" },
             difference: { field("portals", $0.portals, $1.portals, { list($0) }) })
         compare(
-            old.targets, new.targets, id: { "target \($0.iqn)" },
+            old.targets, new.targets, "target", by: \.iqn,
             show: { $0.fabric == .iscsi ? ", access \($0.access.rawValue)" : ", fabric \($0.fabric.rawValue)" },
             difference: {
                 field("access", $0.access, $1.access, \.rawValue) + field("nodes", $0.nodes, $1.nodes, list)
@@ -436,13 +442,13 @@ extension StoredGroup {
                     + field("fabric", $0.fabric, $1.fabric, \.rawValue)
             })
         compare(
-            old.luns, new.luns, id: { "LUN \($0.lun)" }, show: { " image \($0.image), serial \($0.serial ?? "?")" },
+            old.luns, new.luns, "LUN", by: \.lun, show: { " image \($0.image), serial \($0.serial ?? "?")" },
             difference: {
                 field("image", $0.image, $1.image, { $0 }) + field("serial", $0.serial, $1.serial, { $0 ?? "?" })
                     + ($0.image == $1.image ? field("image id", $0.imageID, $1.imageID, { $0 ?? "?" }) : [])
             })
         compare(
-            old.hosts, new.hosts, id: { "host \($0.iqn)" },
+            old.hosts, new.hosts, "host", by: \.iqn,
             show: { ($0.chap == nil ? ", no CHAP" : ", CHAP") + ($0.luns == nil ? "" : ", LUNs \(numbers($0.luns))") },
             difference: {
                 field("luns", $0.luns, $1.luns, numbers) + ($0.chap == $1.chap ? [] : ["CHAP credentials changed"])

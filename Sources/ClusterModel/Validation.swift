@@ -32,8 +32,8 @@ extension Group {
 
     private func checkNodes(_ check: inout Checker, complete: Bool) {
         if nodes.isEmpty, complete { check.add("nodes", "a group needs at least one node") }
-        var names = Seen()
-        var portals = Seen()
+        var names = Seen<String, String>()
+        var portals = Seen<String, String>()
         for (i, node) in nodes.enumerated() {
             let path = "nodes[\(i)]"
             if let fault = PlainName.fault(node.name, what: "a node's name", limit: Self.longestNodeName) {
@@ -51,7 +51,9 @@ extension Group {
         }
     }
 
-    private func checkPortals(_ list: [String], at path: String, _ seen: inout Seen, _ check: inout Checker) {
+    private func checkPortals(
+        _ list: [String], at path: String, _ seen: inout Seen<String, String>, _ check: inout Checker
+    ) {
         for (j, text) in list.enumerated() {
             do {
                 let portal = try Portal(parsing: text)
@@ -66,24 +68,26 @@ extension Group {
 
     private func checkLUNs(_ check: inout Checker, complete: Bool) {
         if luns.isEmpty, complete { check.add("luns", "a group needs at least one LUN") }
-        var numbers = Seen()
-        var images = Seen()
-        var serials = Seen()
+        // By the LUN's index: a place is put into words only if something is wrong with it.
+        var numbers = Seen<Int, Int>()
+        var images = Seen<ImageName, Int>()
+        var serials = Seen<String, Int>()
         for (i, lun) in luns.enumerated() {
-            let path = "luns[\(i)]"
+            var path: String { "luns[\(i)]" }
             if !LogicalUnit.numbers.contains(lun.lun) {
                 check.add(
                     "\(path).lun",
                     "a LUN is \(LogicalUnit.numbers.lowerBound) to \(LogicalUnit.numbers.upperBound), not \(lun.lun)")
-            } else if let first = numbers.earlier(String(lun.lun), at: "\(path).lun") {
-                check.add("\(path).lun", "LUN \(lun.lun) is already defined at \(first)")
+            } else if let first = numbers.earlier(lun.lun, at: i) {
+                check.add("\(path).lun", "LUN \(lun.lun) is already defined at luns[\(first)].lun")
             }
             do {
                 let image = try ImageName(parsing: lun.image)
-                if let first = images.earlier(image.description, at: "\(path).image") {
+                if let first = images.earlier(image, at: i) {
                     check.add(
                         "\(path).image",
-                        "image \(image) already stands at \(first); one image is one logical unit and has one number")
+                        "image \(image) already stands at luns[\(first)].image; one image is one logical unit and has "
+                            + "one number")
                 }
             } catch {
                 check.add("\(path).image", error.message)
@@ -91,11 +95,11 @@ extension Group {
             guard let text = lun.serial else { continue }
             do {
                 let serial = try LUNSerial(text)
-                if let first = serials.earlier(serial.naa, at: "\(path).serial") {
+                if let first = serials.earlier(serial.naa, at: i) {
                     check.add(
                         "\(path).serial",
-                        "makes the same NAA designator \(serial.naa) as \(first) (its first \(LUNSerial.naaDigits) "
-                            + "hexadecimal digits count); hosts would take the two for one disk")
+                        "makes the same NAA designator \(serial.naa) as luns[\(first)].serial (its first "
+                            + "\(LUNSerial.naaDigits) hexadecimal digits count); hosts would take the two for one disk")
                 }
             } catch {
                 check.add("\(path).serial", error.message)
@@ -105,7 +109,7 @@ extension Group {
 
     private func checkHosts(_ check: inout Checker) {
         let known = Set(luns.map(\.lun))
-        var names = Seen()
+        var names = Seen<String, String>()
         for (i, host) in hosts.enumerated() {
             let path = "hosts[\(i)]"
             let key = host.fabric == .iscsi ? "iqn" : "name"
@@ -176,8 +180,8 @@ extension Group {
         if targets.isEmpty, complete { check.add("targets", "a group needs at least one target") }
         let nodeNames = nodes.map(\.name)
         let numbers = Set(luns.map(\.lun))
-        var names = Seen()
-        var ports = Seen()
+        var names = Seen<String, String>()
+        var ports = Seen<String, String>()
         for (i, target) in targets.enumerated() {
             let path = targetPath(i)
             let key = target.fabric == .iscsi ? "iqn" : "name"
@@ -195,7 +199,7 @@ extension Group {
                 check.add("\(path).ports", "an iSCSI target has portals; ports are of other fabrics")
             }
             // A portal belongs to one node; within one target, LIO refuses it twice. Two targets may share one.
-            var portals = Seen()
+            var portals = Seen<String, String>()
             for (j, node) in nodes.enumerated() where target.portals?[node.name] == nil {
                 for (k, text) in node.portals.enumerated() {
                     guard let portal = try? Portal(parsing: text) else { continue }
@@ -240,7 +244,9 @@ extension Group {
     }
 
     /// A target of another fabric than iSCSI.
-    private func checkPorts(_ target: ClusterTarget, _ path: String, _ seen: inout Seen, _ check: inout Checker) {
+    private func checkPorts(
+        _ target: ClusterTarget, _ path: String, _ seen: inout Seen<String, String>, _ check: inout Checker
+    ) {
         let fabric = target.fabric
         if target.nodes != nil { check.add("\(path).nodes", "is iSCSI's; here ports says which nodes serve it") }
         if target.portals != nil { check.add("\(path).portals", "is iSCSI's; \(fabric.rawValue) has ports") }
@@ -271,7 +277,7 @@ extension Group {
     private func checkNames(
         _ names: [String], known: [String], what: String, listed: String, at path: String, _ check: inout Checker
     ) {
-        var seen = Seen()
+        var seen = Seen<String, String>()
         for (j, name) in names.enumerated() {
             if !known.contains(name) {
                 check.add("\(path)[\(j)]", unknown(what, name, listed: listed, among: known))
@@ -287,12 +293,12 @@ extension Group {
     }
 
     private func checkReferences(_ numbers: [Int], known: Set<Int>, at path: String, _ check: inout Checker) {
-        var seen = Seen()
+        var seen = Seen<Int, Int>()
         for (j, number) in numbers.enumerated() {
             if !known.contains(number) {
                 check.add("\(path)[\(j)]", "there is no LUN \(number) under \"luns\"")
-            } else if let first = seen.earlier(String(number), at: "\(path)[\(j)]") {
-                check.add("\(path)[\(j)]", "LUN \(number) is already listed at \(first)")
+            } else if let first = seen.earlier(number, at: j) {
+                check.add("\(path)[\(j)]", "LUN \(number) is already listed at \(path)[\(first)]")
             }
         }
     }
@@ -305,10 +311,10 @@ private struct Checker {
 }
 
 /// Where a value was first met.
-private struct Seen {
-    private var places: [String: String] = [:]
+private struct Seen<Value: Hashable, Place> {
+    private var places: [Value: Place] = [:]
     /// The place of an earlier, equal value; remembers this one if there is none.
-    mutating func earlier(_ value: String, at place: String) -> String? {
+    mutating func earlier(_ value: Value, at place: Place) -> Place? {
         if let first = places[value] { return first }
         places[value] = place
         return nil

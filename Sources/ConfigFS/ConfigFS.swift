@@ -129,7 +129,7 @@ public struct ConfigTree: Sendable {
             throw failure(.list, path, Errno(rawValue: errno))
         }
         defer { closedir(stream) }
-        var names: [String] = []
+        var found: [Entry] = []
         while true {
             errno = 0
             guard let entry = readdir(stream) else {
@@ -140,14 +140,19 @@ public struct ConfigTree: Sendable {
             let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
                 String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
             }
-            if name != "." && name != ".." { names.append(name) }
+            if name == "." || name == ".." { continue }
+            // configfs says of each what it is; a folder may have thousands, and asking takes a call each.
+            let kind: Kind? =
+                switch Int(entry.pointee.d_type) {
+                case DT_DIR: .directory
+                case DT_LNK: .link
+                case DT_UNKNOWN: try self.kind(of: path.appending(name))
+                default: .attribute
+                }
+            // An entry that went away meanwhile is not an error: it is simply not there.
+            if let kind { found.append(Entry(name: name, kind: kind)) }
         }
-        var found: [Entry] = []
-        for name in names.sorted() {
-            // An entry that went away between the two calls is not an error: it is simply not there.
-            if let kind = try kind(of: path.appending(name)) { found.append(Entry(name: name, kind: kind)) }
-        }
-        return found
+        return found.sorted { $0.name < $1.name }
     }
 
     /// The names in a folder, in byte order; with `kind`, only those of that kind.

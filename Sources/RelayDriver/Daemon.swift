@@ -94,7 +94,7 @@ public actor Daemon {
     /// The next look at the group's configuration.
     private var looking: Task<Void, Never>?
     /// The one that is being taken on, or was last.
-    private var reloading: Task<Gateway.Report, any Error>?
+    private var takingOn: Task<Gateway.Report?, any Error>?
     /// Highest version of the group that was seen.
     private var wantedVersion = 0
     private var counters = NodeMetrics.Counters()
@@ -773,20 +773,12 @@ public actor Daemon {
     private func look(_ life: Int) async {
         guard isServing(life), isOpen, !isLeaving, !isRejoining else { return look(in: Self.lookAgain, life) }
         do {
-            if isBuilt, problems.isEmpty, let cluster, let stored {
-                let store = GroupStore(pool: try await cluster.pool(options.pool), group: options.group)
-                let now = try await store.load().stored
-                if now == stored { return look(in: Self.lookAgain, life) }
-                wantedVersion = max(wantedVersion, now.version)
-                if now.drained?[node] != nil {
-                    if isServing(life) { stepAside(life) }
-                    return
-                }
-            }
-            let report = try await reload(all: false)
+            guard let report = try await takeOn(all: false) else { return look(in: Self.lookAgain, life) }
             if !report.changes.isEmpty {
                 logger.notice("took on version \(stored?.version ?? 0) of the group, \(report.changes.count) changes")
             }
+        } catch is Drained {
+            return
         } catch {
             note(["the group's configuration cannot be taken on: \(error)"])
         }
@@ -796,21 +788,30 @@ public actor Daemon {
         look(in: failures == 0 ? Self.lookAgain : min(Self.firstRetry * (1 << (failures - 1)), Self.lookAgain), life)
     }
 
+    /// Takes on the group's configuration as it is now, and looks at everything that this node has.
+    public func reload() async throws -> Gateway.Report { try await takeOn(all: true) ?? Gateway.Report() }
+
+    /// The group has it that this node serves nothing.
+    private struct Drained: Error, CustomStringConvertible {
+        let description: String
+    }
+
     /// Takes on the group's configuration as it is now.
     ///
     /// - Parameter all: look at everything that this node has, instead of what has changed since it last worked.
-    public func reload(all: Bool = true) async throws -> Gateway.Report {
-        let before = reloading
+    /// - Returns: `nil` if that is nothing.
+    private func takeOn(all: Bool) async throws -> Gateway.Report? {
+        let before = takingOn
         let task = Task {
             // One after the other: what was read last is what has to stand.
             _ = await before?.result
-            return try await self.takeOn(all: all)
+            return try await self.takeOnNow(all: all)
         }
-        reloading = task
+        takingOn = task
         return try await task.value
     }
 
-    private func takeOn(all: Bool) async throws -> Gateway.Report {
+    private func takeOnNow(all: Bool) async throws -> Gateway.Report? {
         let life = life
         guard isServing(life) else { throw notServing }
         let images: Cluster
@@ -823,12 +824,14 @@ public actor Daemon {
         }
         if let drained = stored.drained?[node] {
             if isServing(life) { stepAside(life) }
-            throw Failure(
+            throw Drained(
                 description: "node \(node) was drained from \(drained.host) (\(drained.command)): clio node resume "
                     + "\(node) lets it serve again")
         }
+        wantedVersion = max(wantedVersion, stored.version)
         // What worked for the version before does so still, but for what is different: the cost is that of the change.
         let known = all || !isBuilt || !problems.isEmpty ? nil : self.stored
+        if known == stored { return nil }
         let scope = known.flatMap { stored.changedLUNs(since: $0) }
         let findings = await gateway.examine(node: node, stored: stored, cluster: images, scope: scope)
         let result = await lane.run { [gateway, node] () async -> Result<Gateway.Report, any Error> in
@@ -844,7 +847,7 @@ public actor Daemon {
         }
         switch result {
         case .failure(let error):
-            if error is Gateway.MoreChanged { return try await takeOn(all: true) }
+            if error is Gateway.MoreChanged { return try await takeOnNow(all: true) }
             guard error is Gateway.NewClient else { throw error }
             // The record does not name the client, so nobody could fence it: join anew with it.
             logger.info("joining anew with another client of Ceph's")

@@ -428,8 +428,7 @@ public struct Gateway: Sendable {
                 return before.backstores[String(path.dropFirst("target/core/".count))]?.device
             }
         ).subtracting(devices)
-        guard !left.isEmpty else { return }
-        for mapping in rbd.mappings() where left.contains(mapping.device) { unmap(mapping, &report, progress) }
+        for mapping in left.sorted().compactMap(rbd.mapping(at:)) { unmap(mapping, &report, progress) }
     }
 
     private func unmap(_ mapping: KernelRBD.Mapping, _ report: inout Report, _ progress: (String) -> Void) {

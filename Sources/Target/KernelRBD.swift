@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import ClusterModel
+import Synchronization
 import SystemPackage
 
 /// Images mapped as block devices by the kernel's rbd driver (`/sys/bus/rbd`, see Documentation/ABI/testing/sysfs-bus-rbd).
@@ -44,6 +45,7 @@ public struct KernelRBD: Sendable {
 
     let bus: FilePath
     let blocks: FilePath
+    private let known = KnownMappings()
 
     public init(bus: FilePath = "/sys/bus/rbd", blocks: FilePath = "/sys/block") {
         self.bus = bus
@@ -52,25 +54,37 @@ public struct KernelRBD: Sendable {
 
     /// All mappings, by number.
     ///
-    /// - Parameter images: ids of images, of whatever pool; `nil`: all. Of others no more than the id is read.
+    /// - Parameter images: ids of images, of whatever pool; `nil`: all. Of others no more than the id is read, and that once.
     public func mappings(of images: Set<String>? = nil) -> [Mapping] {
         let root = bus.appending("devices")
-        return SystemFiles.list(root).compactMap { name in
-            guard let id = Int(name) else { return nil }
-            let at = root.appending(name)
-            let imageID = SystemFiles.text(at.appending("image_id")) ?? ""
-            guard images?.contains(imageID) != false, let image = SystemFiles.text(at.appending("name")),
-                let pool = SystemFiles.text(at.appending("pool"))
-            else { return nil }
-            let snapshot = SystemFiles.text(at.appending("current_snap")) ?? "-"
-            return Mapping(
-                id: id, pool: pool, namespace: SystemFiles.text(at.appending("pool_ns")) ?? "", image: image,
-                imageID: imageID,
-                fsid: SystemFiles.text(at.appending("cluster_fsid")) ?? "", snapshot: snapshot == "-" ? nil : snapshot,
-                readOnly: SystemFiles.text(blocks.appending("rbd\(id)").appending("ro")) == "1",
-                size: SystemFiles.text(at.appending("size")).flatMap(UInt64.init) ?? 0,
-                clientAddress: SystemFiles.text(at.appending("client_addr")) ?? "")
+        let found = known.images(of: SystemFiles.entries(root)) {
+            SystemFiles.text(root.appending($0).appending("image_id"))
+        }
+        return found.compactMap { entry, imageID in
+            images?.contains(imageID) != false ? mapping(named: entry.name, imageID: imageID) : nil
         }.sorted { $0.id < $1.id }
+    }
+
+    /// The mapping of a device, `/dev/rbd<number>`, if there is one.
+    public func mapping(at device: String) -> Mapping? {
+        guard device.hasPrefix("/dev/rbd"), let id = Int(device.dropFirst("/dev/rbd".count)) else { return nil }
+        let imageID = SystemFiles.text(bus.appending("devices").appending(String(id)).appending("image_id"))
+        return imageID.flatMap { mapping(named: String(id), imageID: $0) }
+    }
+
+    private func mapping(named name: String, imageID: String) -> Mapping? {
+        let at = bus.appending("devices").appending(name)
+        guard let id = Int(name), let image = SystemFiles.text(at.appending("name")),
+            let pool = SystemFiles.text(at.appending("pool"))
+        else { return nil }
+        let snapshot = SystemFiles.text(at.appending("current_snap")) ?? "-"
+        return Mapping(
+            id: id, pool: pool, namespace: SystemFiles.text(at.appending("pool_ns")) ?? "", image: image,
+            imageID: imageID, fsid: SystemFiles.text(at.appending("cluster_fsid")) ?? "",
+            snapshot: snapshot == "-" ? nil : snapshot,
+            readOnly: SystemFiles.text(blocks.appending("rbd\(id)").appending("ro")) == "1",
+            size: SystemFiles.text(at.appending("size")).flatMap(UInt64.init) ?? 0,
+            clientAddress: SystemFiles.text(at.appending("client_addr")) ?? "")
     }
 
     /// The writable mapping of an image itself, if there is one; none of an image whose id is not known.
@@ -157,6 +171,25 @@ public struct KernelRBD: Sendable {
         case .noSuchAddressOrDevice: "the image has features this kernel's rbd driver lacks; dmesg names them"
         case .invalidArgument: "the kernel did not take the options; dmesg says which"
         default: "dmesg says more"
+        }
+    }
+}
+
+/// Which image each mapping is of, as far as that was read before: a mapping keeps its image as long as it lives.
+private final class KnownMappings: Sendable {
+    private let known = Mutex<[SystemFiles.Entry: String]>([:])
+
+    /// - Parameters:
+    ///   - mappings: all there are.
+    ///   - read: the id of the image that the one of this name is of; `nil` if it is not there any more.
+    func images(
+        of mappings: [SystemFiles.Entry], read: (String) -> String?
+    ) -> [SystemFiles.Entry: String] {
+        known.withLock { known in
+            var now: [SystemFiles.Entry: String] = [:]
+            for mapping in mappings { now[mapping] = known[mapping] ?? read(mapping.name) }
+            known = now
+            return now
         }
     }
 }

@@ -72,18 +72,28 @@ enum SystemFiles {
 
     static func exists(_ path: FilePath) -> Bool { path.withPlatformString { access($0, F_OK) == 0 } }
 
+    /// What a directory holds under a name.
+    struct Entry: Hashable {
+        let name: String
+        /// In sysfs no two things have the same one, whatever their names (kernfs counts them, 64 bits on a 64-bit kernel).
+        let inode: UInt64
+    }
+
     /// Names in a directory, sorted; empty if it is not there.
-    static func list(_ path: FilePath) -> [String] {
+    static func list(_ path: FilePath) -> [String] { entries(path).map(\.name).sorted() }
+
+    /// What is in a directory, in no order; empty if it is not there.
+    static func entries(_ path: FilePath) -> [Entry] {
         guard let directory = path.withPlatformString({ opendir($0) }) else { return [] }
         defer { closedir(directory) }
-        var names: [String] = []
+        var entries: [Entry] = []
         while let entry = readdir(directory) {
             let name = withUnsafePointer(to: &entry.pointee.d_name) {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
             }
-            if name != ".", name != ".." { names.append(name) }
+            if name != ".", name != ".." { entries.append(Entry(name: name, inode: UInt64(entry.pointee.d_ino))) }
         }
-        return names.sorted()
+        return entries
     }
 
     /// `mkdir -p`, mode 0755.

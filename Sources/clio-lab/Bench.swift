@@ -13,7 +13,7 @@ struct Bench: AsyncParsableCommand {
             """)
 
     @OptionGroup var common: Common
-    @Option(help: "Commands of each kind that are timed one by one.") var count = 30
+    @Option(help: "Commands of each kind that are timed one by one; 0 leaves them out.") var count = 30
     @Option(
         help: """
             How many LUNs a gateway has in the end where their number matters; 0 leaves that out. Of 1000, targetcli takes \
@@ -21,11 +21,16 @@ struct Bench: AsyncParsableCommand {
             """) var luns = 1000
 
     func validate() throws {
-        guard (1...1000).contains(count) else { throw ValidationError("--count must be 1 to 1000") }
+        guard (0...1000).contains(count) else { throw ValidationError("--count must be 0 to 1000") }
         guard luns == 0 || (20...4000).contains(luns) else { throw ValidationError("--luns must be 0, or 20 to 4000") }
     }
 
     func run() async throws {
+        if count > 0 { try await benchCommands() }
+        if luns > 0 { try await benchLUNs() }
+    }
+
+    private func benchCommands() async throws {
         var options = LabOptions(name: common.name, gateways: 2, initiators: 0, kernel: .stock)
         let stock = try await withLab(options) { lab in
             Measured(
@@ -73,7 +78,6 @@ struct Bench: AsyncParsableCommand {
                 row("one registration", bound, clio.reserved.register),
                 row("512 registrations", bound, many.register),
             ])
-        if luns > 0 { try await benchLUNs() }
     }
 
     private func benchLUNs() async throws {
@@ -83,6 +87,7 @@ struct Bench: AsyncParsableCommand {
             try await MakeImages.make(lab, count: luns)
             return try await lab.lunTimes(count: luns)
         }
+        print("Clio's \(luns)th LUN takes \(String(format: "%.2f", clio.last / clio.tenth)) of the time of its 10th")
         options.kernel = .stock
         options.daemon = false
         options.serve = false
@@ -100,7 +105,6 @@ struct Bench: AsyncParsableCommand {
                 row("the \(luns)th", restored.all, clio.last),
                 row("all \(luns), from none (Clio: and maps the images)", restored.all, clio.all),
             ])
-        print("Clio's \(luns)th LUN takes \(String(format: "%.2f", clio.last / clio.tenth)) of the time of its 10th")
     }
 
     private struct Measured {

@@ -33,6 +33,8 @@ struct ClusterOptions: ParsableArguments {
     @Option(help: "OSDs, with their data in memory.") var osds = 1
     @Option(help: "Images, each exported by every gateway.") var luns = 1
     @Option(help: "Size of an image, such as 512M or 1G.") var size = "1G"
+    @Option(help: ArgumentHelp("Memory of a node (default: 512M, with the debug kernel 1G).", valueName: "size"))
+    var nodeMemory: String?
     @Flag(help: "The same kernel without our patches, LIO set up on each gateway by itself.") var stock = false
     @Flag(help: "KASAN, lockdep and sleep-in-atomic checks; about 8 times slower.") var debugKernel = false
     @Flag(inversion: .prefixedNo, help: "Export the images.") var serve = true
@@ -43,14 +45,17 @@ struct ClusterOptions: ParsableArguments {
         if stock && debugKernel {
             throw ValidationError("--stock and --debug-kernel exclude each other: the debug kernel has our patches")
         }
-        if LabOptions.bytes(size) == nil { throw ValidationError("--size \(size): no size; write 512M or 1G") }
+        for (option, text) in [("--size", size), ("--node-memory", nodeMemory ?? size)]
+        where LabOptions.bytes(text) == nil {
+            throw ValidationError("\(option) \(text): no size; write 512M or 1G")
+        }
     }
 
     func options(_ name: String) -> LabOptions {
         LabOptions(
             name: name, gateways: gateways, initiators: initiators, osds: osds, luns: luns,
             size: LabOptions.bytes(size) ?? 0, kernel: stock ? .stock : debugKernel ? .debug : .clio, serve: serve,
-            daemon: cliod && !stock)
+            daemon: cliod && !stock, nodeMemory: nodeMemory.flatMap(LabOptions.bytes).map { $0 >> 20 })
     }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import ClusterModel
+import Foundation
 import RBD
 import Rados
 import SystemPackage
@@ -25,6 +26,9 @@ import Testing
         #expect(rbd.mappings().map(\.device) == ["/dev/rbd0", "/dev/rbd2", "/dev/rbd10"])
         #expect(rbd.mappings()[2].snapshot == "monday")
         #expect(rbd.mappings()[2].readOnly)
+        #expect(rbd.mapping(at: "/dev/rbd10") == rbd.mappings()[2])
+        #expect(rbd.mapping(at: "/dev/rbd1") == nil)
+        #expect(rbd.mapping(at: "/dev/sda") == nil)
         // One that was renamed has its old name here, and its id still.
         #expect(rbd.mappings(of: ["1014", "9"]).map(\.device) == ["/dev/rbd2"])
         let fsid = "8E8C7223-56f0-4061-a806-f5fab29e70c3"
@@ -40,6 +44,27 @@ import Testing
         #expect(id("lun0", imageID: "9999") == nil)
         #expect(id("lun0", imageID: "1013", fsid: "other") == nil)
         #expect(id("lun0", imageID: nil) == nil)
+    }
+
+    /// What is known of a mapping is not taken for another one's that got its number.
+    @Test func aNumberIsGivenAgain() throws {
+        let scratch = try Scratch()
+        func put(_ folder: String, image: String) throws {
+            for (name, value) in ["name": image, "pool": "rbd", "image_id": "id of \(image)"] {
+                try scratch.put("\(value)\n", "bus/devices/\(folder)/\(name)")
+            }
+        }
+        try put("0", image: "lun0")
+        try put("1", image: "lun1")
+        let rbd = KernelRBD(bus: scratch.path.appending("bus"), blocks: scratch.path.appending("block"))
+        #expect(rbd.mappings(of: ["id of lun1"]).map(\.image) == ["lun1"])
+        try put("new", image: "lun2")
+        let devices = scratch.path.appending("bus").appending("devices").string
+        try FileManager.default.moveItem(atPath: "\(devices)/1", toPath: "\(devices)/old")
+        try FileManager.default.moveItem(atPath: "\(devices)/new", toPath: "\(devices)/1")
+        try FileManager.default.removeItem(atPath: "\(devices)/old")
+        #expect(rbd.mappings(of: ["id of lun1"]).isEmpty)
+        #expect(rbd.mappings(of: ["id of lun0", "id of lun2"]).map(\.image) == ["lun0", "lun2"])
     }
 
     @Test func noRBDModuleNoMappings() throws {
