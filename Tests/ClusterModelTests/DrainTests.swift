@@ -51,7 +51,7 @@ import Testing
     /// What others may have written.
     @Test(
         arguments: [
-            (#""gw1" : {"#, #""gw9" : {"#, "drained"), ("desk", "de\\u001bsk", "drained.host"),
+            (#""gw1":{"#, #""gw9":{"#, "drained"), ("desk", "de\\u001bsk", "drained.host"),
             ("1795000000", "-1", "drained.time"),
         ]) func refusesWhatItDidNotWrite(find: String, put: String, place: String) throws
     {

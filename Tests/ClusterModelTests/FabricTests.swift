@@ -83,7 +83,7 @@ import Testing
         let plain = try Sample.stored()
         #expect(plain.format == 1)
         let text = String(decoding: try plain.encoded(), as: UTF8.self)
-        for word in ["fabric", "wwn", "ports\" : {"] { #expect(!text.contains(word)) }
+        for word in ["fabric", "wwn", "ports\":{"] { #expect(!text.contains(word)) }
         // A clio that knows iSCSI only must not take other targets for its own.
         #expect(try stored().format == 2)
         var config = try stored().config
