@@ -22,7 +22,7 @@ struct Bench: AsyncParsableCommand {
 
     func validate() throws {
         guard (0...1000).contains(count) else { throw ValidationError("--count must be 0 to 1000") }
-        guard luns == 0 || (20...4000).contains(luns) else { throw ValidationError("--luns must be 0, or 20 to 4000") }
+        guard luns == 0 || (30...4000).contains(luns) else { throw ValidationError("--luns must be 0, or 30 to 4000") }
     }
 
     func run() async throws {
