@@ -4,9 +4,9 @@ import Initiator
 
 /// How long a gateway takes for LUNs, when it has many.
 public struct LUNTimes: Sendable {
-    /// From the command that adds one until a host is served it, median of nine around the tenth.
+    /// From the command that adds one until a host is served it, median of nine, the tenth among them.
     public let tenth: Duration
-    /// The same of the last five.
+    /// The same of the last nine.
     public let last: Duration
     /// All of them on a gateway that had none.
     public let all: Duration

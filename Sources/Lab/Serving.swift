@@ -57,12 +57,14 @@ extension Lab {
     ]
 
     /// Starts a gateway's cliod, which goes on by itself, and does not wait for it to serve.
-    public func startDaemon(_ node: String) async throws {
+    ///
+    /// - Parameter extra: more of its options.
+    public func startDaemon(_ node: String, _ extra: String = "") async throws {
         let address = plan.nodes.first { $0.name == node }?.address ?? "127.0.0.1"
         let metrics = "--metrics \(address):\(Self.metricsPort)"
         let bounds = (["-all"] + Self.daemonCapabilities.map { "+\($0)" }).joined(separator: ",")
         let confined = "setpriv --no-new-privs --bounding-set \(bounds) \(try executable("cliod"))"
-        let start = "setsid \(confined) \(metrics) >>\(Self.daemonLog) 2>&1 </dev/null &"
+        let start = "setsid \(confined) \(metrics) \(extra) >>\(Self.daemonLog) 2>&1 </dev/null &"
         try await check(node, ["sh", "-c", start])
         // The log becomes part of the console, which can be read from outside whatever the node does.
         let follow = "tail -n +1 -F \(Self.daemonLog) 2>/dev/null > /dev/console < /dev/null &"

@@ -25,6 +25,9 @@ public actor Daemon {
         public var ceph: Cluster.Options
         /// How long hosts have to move to other paths before the ports close, when the node leaves.
         public var drain = Duration.seconds(2)
+        /// How often everything that the node has is compared with the group, for what somebody has changed by hand; `nil`:
+        /// only when asked to, see ``Daemon/reload()``.
+        public var resync: Duration? = .seconds(600)
 
         public init(group: String, node: String?, pool: String, ceph: Cluster.Options) {
             self.group = group
@@ -99,6 +102,8 @@ public actor Daemon {
     private var wantedVersion = 0
     private var counters = NodeMetrics.Counters()
     private var sessions = 0
+    /// When all of it was compared with what the node has.
+    private var syncedAt = Relay.Instant.now
     /// How often in a row something of it did not work.
     private var failures = 0
     /// For images. They are looked at with other time-outs than the relay's.
@@ -773,9 +778,13 @@ public actor Daemon {
     private func look(_ life: Int) async {
         guard isServing(life), isOpen, !isLeaving, !isRejoining else { return look(in: Self.lookAgain, life) }
         do {
-            guard let report = try await takeOn(all: false) else { return look(in: Self.lookAgain, life) }
+            let before = stored?.version
+            let resync = options.resync.map { syncedAt.duration(to: .now) >= $0 } ?? false
+            guard let report = try await takeOn(all: resync) else { return look(in: nextLook, life) }
             if !report.changes.isEmpty {
-                logger.notice("took on version \(stored?.version ?? 0) of the group, \(report.changes.count) changes")
+                let what = stored?.version == before ? "put right what was not as in" : "took on"
+                let changes = report.changes.count
+                logger.notice("\(what) version \(stored?.version ?? 0) of the group, \(changes) changes")
             }
         } catch is Drained {
             return
@@ -785,7 +794,12 @@ public actor Daemon {
         counters.reconciliations += 1
         if !problems.isEmpty { counters.reconciliationErrors += 1 }
         failures = problems.isEmpty ? 0 : min(failures + 1, 8)
-        look(in: failures == 0 ? Self.lookAgain : min(Self.firstRetry * (1 << (failures - 1)), Self.lookAgain), life)
+        look(in: failures == 0 ? nextLook : min(Self.firstRetry * (1 << (failures - 1)), Self.lookAgain), life)
+    }
+
+    private var nextLook: Duration {
+        guard let resync = options.resync else { return Self.lookAgain }
+        return min(Self.lookAgain, max(resync - syncedAt.duration(to: .now), .seconds(1)))
     }
 
     /// Takes on the group's configuration as it is now, and looks at everything that this node has.
@@ -860,6 +874,7 @@ public actor Daemon {
             return report
         case .success(let report):
             take(stored)
+            if scope == nil { syncedAt = .now }
             if let scope, let available {
                 lane.add { [gateway, logger] in
                     for problem in gateway.setAvailable(available, stored: stored, scope: scope) {

@@ -39,12 +39,20 @@ struct Cliod: AsyncParsableCommand {
             "Where Prometheus finds metrics, by HTTP at /metrics; \"none\" for nowhere. Anyone who can connect can read them.",
             valueName: "address:port"))
     var metrics = "127.0.0.1:9847"
+    @Option(
+        help: ArgumentHelp(
+            "How often to compare everything this node has with the group, and put right what was changed by hand; 0: never.",
+            valueName: "seconds"))
+    var resync = 600
     @Option(help: ArgumentHelp("trace, debug, info, notice, warning, error.", valueName: "level"))
     var logLevel = "info"
 
     func validate() throws {
         guard Logger.Level(rawValue: logLevel) != nil else {
             throw ValidationError("--log-level \(logLevel): no such level")
+        }
+        guard (0...86_400).contains(resync) else {
+            throw ValidationError("--resync \(resync): write 1 to 86400 seconds, or 0 for never")
         }
         guard metrics == "none" || MetricsServer.Endpoint(metrics) != nil else {
             throw ValidationError("--metrics \(metrics): write an IP address and a port, 127.0.0.1:9847, or none")
@@ -58,9 +66,9 @@ struct Cliod: AsyncParsableCommand {
         var logger = Logger(label: "cliod")
         logger.logLevel = Logger.Level(rawValue: logLevel) ?? .info
         let ceph = CephAccess.options(configuration: cephConf, id: id, keyring: keyring)
-        let service = RelayService(
-            Daemon.Options(group: group, node: node, pool: pool, ceph: ceph),
-            metrics: MetricsServer.Endpoint(metrics), logger: logger)
+        var options = Daemon.Options(group: group, node: node, pool: pool, ceph: ceph)
+        options.resync = resync == 0 ? nil : .seconds(resync)
+        let service = RelayService(options, metrics: MetricsServer.Endpoint(metrics), logger: logger)
         do {
             try await service.run()
         } catch {

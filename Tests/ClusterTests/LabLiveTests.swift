@@ -6,7 +6,8 @@ import Testing
 /// The lab itself, brought up for these tests. Stock kernel: what is shown here needs nothing of ours in the nodes.
 @Suite("Lab", .serialized, .enabled(if: geteuid() == 0, "needs root"))
 struct LabLiveTests {
-    /// Brings a lab up for `body`, and ends it whatever happens; no console may show a splat.
+    /// Brings a lab up for `body`, and ends it whatever happens; no console may show a splat. What an earlier run left is for
+    /// `up` to clear away.
     private func withLab(_ options: LabOptions, _ body: (Lab) async throws -> Void) async throws {
         let lab = try await Lab.up(options)
         do {

@@ -152,9 +152,11 @@ extension GatewayTests {
 
 extension LiveCluster {
     /// A new cliod, as the lab starts one; back within the lease, hosts notice nothing.
-    func restartDaemon(_ node: String) async throws {
+    ///
+    /// - Parameter options: more of its options.
+    func restartDaemon(_ node: String, _ options: String = "") async throws {
         try await lab.killDaemon(node)
-        try await lab.startDaemon(node)
+        try await lab.startDaemon(node, options)
         let clio = try lab.executable("clio")
         for _ in 0..<50 {
             if let status = try? await exec(node, clio, "node", "up"), !status.isEmpty { return }

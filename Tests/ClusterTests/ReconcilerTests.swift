@@ -16,29 +16,6 @@ extension GatewayTests {
             clio = try cluster.lab.executable("clio")
         }
 
-        /// What `clio status --json` says of the nodes' configuration.
-        private struct Status: Decodable {
-            struct Member: Decodable {
-                struct Report: Decodable {
-                    struct Problem: Decodable {
-                        let text: String
-                        let since: Double
-                    }
-                    let version: Int
-                    let problems: [Problem]
-                }
-                let node: String
-                let report: Report?
-            }
-            let version: Int
-            let members: [Member]
-        }
-
-        private func status() async throws -> Status {
-            let text = try await cluster.exec("gw1", clio, "status", "--json")
-            return try JSONDecoder().decode(Status.self, from: Data(text.utf8))
-        }
-
         private func image(_ name: String) async throws {
             try await cluster.host("rbd", "create", "--size", "16M", "--image-feature", "layering", "rbd/\(name)")
         }
@@ -79,7 +56,7 @@ extension GatewayTests {
             let result = try await apply(cluster.groupText([(50, "rbd/new")]), "--wait", "20")
             #expect(result.status == 0, "\(result.errorText)")
             #expect(try await reads(50) == [true, true])
-            let now = try await status()
+            let now = try await cluster.status()
             #expect(now.members.allSatisfy { $0.report?.version == now.version && $0.report?.problems.isEmpty == true })
             try await cluster.export()
             #expect(try await reads(50) == [false, false])
@@ -103,6 +80,24 @@ extension GatewayTests {
             #expect(try await reads(0, as: "iqn.2026-01.test:stranger") == [true, true])
         }
 
+        /// cliod puts right by itself what someone changed by hand, though the group is as it was.
+        @Test func resync() async throws {
+            let tree = "/sys/kernel/config/target"
+            let attribute = "\(tree)/core/iblock_0/clio-default-lun0/attrib/emulate_caw"
+            try await cluster.restartDaemon("gw2", "--resync 1")
+            try await cluster.exec(
+                "gw2", "sh", "-ec",
+                """
+                echo 0 > \(attribute)
+                for port in \(tree)/iscsi/\(cluster.target)/tpgt_*; do echo 0 > $port/enable; done
+                """)
+            for gateway in cluster.gateways { try await cluster.lab.waitUntilServed(gateway, within: .seconds(15)) }
+            #expect(try await cluster.exec("gw2", "cat", attribute) == "1\n")
+            let log = try await cluster.exec("gw2", "tail", "-n", "5", Lab.daemonLog)
+            #expect(log.contains("put right what was not as in version"), "\(log)")
+            try await cluster.restartDaemon("gw2")
+        }
+
         /// One LUN's image is not there: the others come up, the status names it and since when, and it is taken in as soon
         /// as it is there, by all nodes under one identity.
         @Test func missingImage() async throws {
@@ -115,7 +110,7 @@ extension GatewayTests {
             #expect(
                 result.errorText.contains("node gw1: LUN 50: image rbd/missing does not exist"), "\(result.errorText)")
             #expect(try await reads(51) == [true, true])
-            var now = try await status()
+            var now = try await cluster.status()
             for member in now.members {
                 let report = try #require(member.report)
                 #expect(report.version == now.version)
@@ -133,7 +128,7 @@ extension GatewayTests {
             }
             #expect(serials.first?.isEmpty == false && Set(serials).count == 1, "\(serials)")
             for _ in 0..<100 {
-                now = try await status()
+                now = try await cluster.status()
                 if now.members.allSatisfy({ $0.report?.problems.isEmpty == true }) { break }
                 try await Task.sleep(for: .milliseconds(100))
             }

@@ -16,27 +16,6 @@ extension GatewayTests {
             clio = try cluster.lab.executable("clio")
         }
 
-        /// What `clio status --json` says of the nodes.
-        private struct Status: Decodable {
-            struct Member: Decodable {
-                struct Report: Decodable {
-                    let phase: String
-                    let instance: String
-                    let epoch: Int
-                }
-                let node: String
-                let state: String
-                let beat: Int?
-                let report: Report?
-            }
-            let members: [Member]
-        }
-
-        private func members(from node: String = "gw1") async throws -> [Status.Member] {
-            let text = try await cluster.exec(node, clio, "status", "--json")
-            return try JSONDecoder().decode(Status.self, from: Data(text.utf8)).members
-        }
-
         /// The state that the first gateway's port tells of each port, by number; nil if a unit attention about a change of
         /// just these came instead.
         private func portStates() async -> [UInt16: UInt8]? {
@@ -64,18 +43,18 @@ extension GatewayTests {
         private static let unavailable: UInt8 = 3
 
         @Test func everyNodeIsAMember() async throws {
-            let first = try await members()
+            let first = try await cluster.status().members
             #expect(first.map(\.node) == ["gw1", "gw2"])
             #expect(first.allSatisfy { $0.state == "up" && $0.report?.phase == "serving" })
             let beats = first.compactMap(\.beat)
             try await Task.sleep(for: .seconds(3))
-            let later = try await members(from: "gw2").compactMap(\.beat)
+            let later = try await cluster.status(from: "gw2").members.compactMap(\.beat)
             #expect(zip(beats, later).allSatisfy { $0.0 < $0.1 }, "\(beats) \(later)")
         }
 
         /// A relay that is back within the lease: the session stays, and no command waits for it.
         @Test func restartGoesUnnoticed() async throws {
-            let before = try #require(try await members().first { $0.node == "gw1" }?.report)
+            let before = try #require(try await cluster.status().members.first { $0.node == "gw1" }?.report)
             let portal = cluster.portals[0]
             let target = cluster.target
             let writing = Task {
@@ -99,14 +78,14 @@ extension GatewayTests {
             try await cluster.lab.startDaemon("gw1")
             let longest = try await writing.value
             #expect(longest < .seconds(1))
-            let after = try #require(try await members().first { $0.node == "gw1" }?.report)
+            let after = try #require(try await cluster.status().members.first { $0.node == "gw1" }?.report)
             #expect(after.instance == before.instance)
             #expect(after.epoch == before.epoch, "the same lease")
         }
 
         /// Without a relay the lease ends, and no command is served any more; a relay brings it all back.
         @Test func withoutARelayNothingIsServed() async throws {
-            let before = try #require(try await members().first { $0.node == "gw2" })
+            let before = try #require(try await cluster.status().members.first { $0.node == "gw2" })
             try await cluster.lab.killDaemon("gw2")
             try await Task.sleep(for: .seconds(6))
             let (portal, target) = (cluster.portals[1], cluster.target)
@@ -119,7 +98,7 @@ extension GatewayTests {
             let node = try #require(cluster.gateways.last)
             try await cluster.lab.waitUntilServed(node)
             #expect(try await eventually { await portStates() == [1: Self.active, 2: Self.active] })
-            let after = try #require(try await members().first { $0.node == "gw2" })
+            let after = try #require(try await cluster.status().members.first { $0.node == "gw2" })
             #expect(after.state == "up")
             #expect(after.report?.instance != before.report?.instance, "it was fenced, and is a new instance")
         }
@@ -127,11 +106,11 @@ extension GatewayTests {
         /// Its record is gone, its ports are unavailable to whoever asks the others, and it comes back as if nothing was.
         @Test func leavesInOrder() async throws {
             try await cluster.exec("gw2", clio, "node", "down")
-            #expect(try await members().map(\.state) == ["up", "absent"])
+            #expect(try await cluster.status().members.map(\.state) == ["up", "absent"])
             #expect(try await eventually { await portStates() == [1: Self.active, 2: Self.unavailable] })
             #expect(try await cluster.lab.exec("gw2", ["pgrep", "-x", "cliod"]).status != 0)
             try await cluster.exec("gw2", clio, "node", "up")
-            #expect(try await members().map(\.state) == ["up", "up"])
+            #expect(try await cluster.status().members.map(\.state) == ["up", "up"])
             #expect(try await eventually { await portStates() == [1: Self.active, 2: Self.active] })
         }
 
