@@ -73,8 +73,9 @@ extension Machine {
         guard isDue(lease.renewDueAt) else { return }
         var guards: [Guard] = [.beat(node, beat)]
         if keeps(.renewalGuarded) { guards.append(.member(node, mine)) }
-        let swap = Swap(guards: guards, changes: [.beat(node, beat + 1)])
-        request(.swap(swap), for: .renewal(sentAt: now, beat: beat + 1))
+        // Only somebody else can have written the last number there is.
+        let next = beat &+ 1
+        request(.swap(Swap(guards: guards, changes: [.beat(node, next)])), for: .renewal(sentAt: now, beat: next))
     }
 
     /// This node's beat is `beat` for certain.

@@ -199,8 +199,11 @@ extension Membership.Peer {
     /// Evidence of life that no delay can forge. A node has one renewal in flight at a time, and sends the one to beat
     /// v + 2 only after the one to v + 1 has landed. So when a read sent at t returned v and a later one returns v + 2, the
     /// peer sent a renewal, and was alive, after t. One step alone proves nothing: an OSD may have sat on it for minutes.
+    ///
+    /// One that goes back is not a relay's, nor one that has no next: then nothing seen before counts any more.
     mutating func note(_ beat: UInt64, sentAt: Instant) {
-        while let first = marks.first, first.beat + 2 <= beat {
+        if let last = marks.last, beat < last.beat { marks = [] }
+        while let first = marks.first, beat - first.beat >= 2 {
             evidence = max(evidence ?? first.sentAt, first.sentAt)
             marks.removeFirst()
         }

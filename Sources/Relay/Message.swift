@@ -223,7 +223,13 @@ private struct Decoder {
         return Array(input[offset..<offset + Int(count)])
     }
 
-    mutating func text() -> String? { bytes().flatMap { String(validating: $0, as: UTF8.self) } }
+    /// Names and addresses. They go to logs and terminals, which none may command.
+    mutating func text() -> String? {
+        guard let text = bytes().flatMap({ String(validating: $0, as: UTF8.self) }),
+            !text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control })
+        else { return nil }
+        return text
+    }
 
     mutating func member() -> Member? {
         guard let node = text(), let instance = integer(UInt64.self) else { return nil }

@@ -56,6 +56,13 @@ private let records: [Record] = [
         }
     }
 
+    /// What commands a terminal is no name and no address.
+    @Test func controlCharactersAreRefused() {
+        #expect(Record(decoding: Record(instance: 1, clients: ["\u{1b}[2J"]).encoded) == nil)
+        #expect(Record(decoding: Record(instance: 1, clients: [], state: .fenced(.marked, by: "b\n")).encoded) == nil)
+        #expect(Message(decoding: Message.look(origin: Member(node: "\u{9b}", instance: 1)).encoded) == nil)
+    }
+
     @Test func otherVersionIsRefused() {
         for bytes in messages.map(\.encoded) { #expect(Message(decoding: [2] + bytes.dropFirst()) == nil) }
         for bytes in records.map(\.encoded) { #expect(Record(decoding: [0] + bytes.dropFirst()) == nil) }

@@ -280,6 +280,28 @@ extension Swap {
         #expect(table.commands.contains { if case .apply(_, .barrier(epoch: 7)) = $0 { true } else { false } })
     }
 
+    /// Somebody writes numbers over the beats that no relay has. Nobody is fenced for it, and the relays go on.
+    @Test(arguments: [0, 1, UInt64.max - 1, .max]) func beatsOfStrangers(beat: UInt64) {
+        var table = Table()
+        table.serve(with: ["b"])
+        table.pass(.seconds(5))
+        table.alive = []
+        for _ in 0..<20 {
+            for name in ["a", "b"] { table.group.beats[name] = beat }
+            table.group.version += 1
+            table.pass(.milliseconds(700))
+            table.group.beats["b"] = beat &+ 1
+            table.group.version += 1
+            table.pass(.milliseconds(700))
+        }
+        table.alive = ["b"]
+        table.group.beats["b"] = 7
+        table.pass(.seconds(10))
+        #expect(table.machine.phase == .serving)
+        #expect(table.group.members["b"]?.state == .up)
+        #expect(table.machine.status.hold.map { table.now < $0 } == true, "b's signs of life count again")
+    }
+
     @Test func barrierNeedsEveryLiveMember() {
         var table = Table()
         table.serve(with: ["b", "c"])
