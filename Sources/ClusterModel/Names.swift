@@ -260,7 +260,7 @@ public struct ImageName: Hashable, Sendable, CustomStringConvertible {
             throw Fault(message: "\"\(text)\" names a snapshot; only an image itself can be exported")
         }
         if let bad = text.unicodeScalars.first(where: {
-            $0.properties.isWhitespace || $0.value < 0x21 || $0 == "," || $0 == "="
+            $0.properties.isWhitespace || $0.properties.generalCategory == .control || $0 == "," || $0 == "="
         }) {
             throw Fault(message: "\(shape), without \"\(bad)\": krbd could not map it")
         }

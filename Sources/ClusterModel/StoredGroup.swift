@@ -199,6 +199,10 @@ public struct StoredGroup: Hashable, Codable, Sendable {
                 ? ISCSIName.fault(port.iqn)
                 : Group.fault(targetName: port.iqn) ?? port.fabric.fault(port: port.wwn ?? "")
             if let fault { return Problem(path: "ports[\(i)].iqn", message: fault) }
+            if let fault = Group.fault(nodeName: port.node) { return Problem(path: "ports[\(i)].node", message: fault) }
+            if port.fabric == .iscsi, port.wwn != nil {
+                return Problem(path: "ports[\(i)].wwn", message: "an iSCSI port has no name of its own")
+            }
             if !(1...65535).contains(port.number) || !numbers.insert(port.number).inserted {
                 return Problem(
                     path: "ports[\(i)].number", message: "\(port.number) is no number of its own, 1 to 65535")

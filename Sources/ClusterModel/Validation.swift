@@ -11,6 +11,11 @@ extension Group {
         PlainName.fault(name, what: "a target's name", limit: longestNodeName)
     }
 
+    /// What is wrong with the name of a node.
+    public static func fault(nodeName name: String) -> String? {
+        PlainName.fault(name, what: "a node's name", limit: longestNodeName)
+    }
+
     /// Everything that is wrong with the group, in the order of the file. Empty: it can be applied.
     ///
     /// - Parameters:
@@ -36,7 +41,7 @@ extension Group {
         var portals = Seen<String, String>()
         for (i, node) in nodes.enumerated() {
             let path = "nodes[\(i)]"
-            if let fault = PlainName.fault(node.name, what: "a node's name", limit: Self.longestNodeName) {
+            if let fault = Self.fault(nodeName: node.name) {
                 check.add("\(path).name", fault)
             } else if let first = names.earlier(node.name, at: "\(path).name") {
                 check.add("\(path).name", "node \"\(node.name)\" is already defined at \(first)")

@@ -73,6 +73,8 @@ public actor Daemon {
     private var leavers: [CheckedContinuation<[String], Never>] = []
     private var events = NodeReport.Events()
     private var problems: [NodeReport.Problem] = []
+    /// LUNs whose images cannot be used, if nothing else does not work.
+    private var unusable: Set<Int> = []
     /// When the configuration was taken on that the node has, seconds since 1970.
     private var storedSince = 0.0
     /// The node has been built by ``stored``. What an earlier relay has left may have another version.
@@ -81,6 +83,9 @@ public actor Daemon {
     private var timing = Timing()
     /// The node's own ports are open.
     private var isOpen = false
+    private var sights = Sights()
+    /// The phase as it was last told, and since when, seconds since 1970.
+    private var phase: (name: String, since: Double) = ("", WallClock.now)
     private var kernelLease: BlkCluster.Lease?
     /// What hosts were last told about the ports of each node.
     private var available: Set<String>?
@@ -370,6 +375,7 @@ public actor Daemon {
         for effect in effects { carryOut(effect, life) }
         schedule(life)
         followPeers(life)
+        noteTimes()
     }
 
     private func schedule(_ life: Int) {
@@ -386,6 +392,24 @@ public actor Daemon {
             guard (try? await Task.sleep(for: max(delay, .zero))) != nil else { return }
             self.tick(life)
         }
+    }
+
+    /// The relay's phase as people are told it.
+    private var shownPhase: Machine.Phase? {
+        // Hosts are not served before they can come in.
+        guard let phase = machine?.phase, phase == .serving else { return machine?.phase }
+        return !isOpen ? .arming : isRejoining ? .departing : .serving
+    }
+
+    /// Keeps since when the phase and the records are as they are.
+    private func noteTimes() {
+        guard let machine, let stored, let shownPhase else { return }
+        let now = WallClock.now
+        if let snapshot = machine.status.snapshot {
+            sights.note(snapshot, of: stored.config.nodes.map(\.name), now: now)
+        }
+        let name = NodeReport.name(shownPhase)
+        if phase.name != name { phase = (name, now) }
     }
 
     private func tick(_ life: Int) {
@@ -578,6 +602,7 @@ public actor Daemon {
     private func opened(_ life: Int) {
         guard isServing(life) else { return }
         isOpen = true
+        noteTimes()
         announce(.serving)
         // It may have changed while the node was joining.
         look(in: .zero, life)
@@ -649,13 +674,16 @@ public actor Daemon {
         }
     }
 
-    /// What does not work now. What did not work before keeps its time.
+    /// An attempt to take on the configuration has ended, and this does not work. What did not work before keeps its time.
     private func note(_ texts: [String]) {
         let before = Dictionary(problems.map { ($0.text, $0.since) }, uniquingKeysWith: min)
         let now = WallClock.now
         for text in texts where before[text] == nil { logger.error("\(text)") }
         for text in before.keys.sorted() where !texts.contains(text) { logger.notice("no longer: \(text)") }
         problems = texts.map { NodeReport.Problem(text: $0, since: before[$0] ?? now) }
+        unusable = []
+        counters.reconciliations += 1
+        if !problems.isEmpty { counters.reconciliationErrors += 1 }
     }
 
     private func isCurrent(_ life: Int) -> Bool { life == self.life && !isStopping }
@@ -675,7 +703,8 @@ public actor Daemon {
             (cluster, stored) = try await connect()
         }
         let images = try await Cluster.connect(options.ceph)
-        let up = try await gateway.up(node: node, stored: stored, cluster: images, leased: true, opening: false)
+        let up = try await gateway.up(
+            node: node, stored: stored, cluster: images, claim: claim, leased: true, opening: false)
         for change in up.changes { logger.debug("\(change)") }
         return (cluster, stored, Self.problems(up))
     }
@@ -791,8 +820,6 @@ public actor Daemon {
         } catch {
             note(["the group's configuration cannot be taken on: \(error)"])
         }
-        counters.reconciliations += 1
-        if !problems.isEmpty { counters.reconciliationErrors += 1 }
         failures = problems.isEmpty ? 0 : min(failures + 1, 8)
         look(in: failures == 0 ? nextLook : min(Self.firstRetry * (1 << (failures - 1)), Self.lookAgain), life)
     }
@@ -844,10 +871,11 @@ public actor Daemon {
         }
         wantedVersion = max(wantedVersion, stored.version)
         // What worked for the version before does so still, but for what is different: the cost is that of the change.
-        let known = all || !isBuilt || !problems.isEmpty ? nil : self.stored
-        if known == stored { return nil }
-        let scope = known.flatMap { stored.changedLUNs(since: $0) }
-        let findings = await gateway.examine(node: node, stored: stored, cluster: images, scope: scope)
+        let known = all || !isBuilt || (!problems.isEmpty && unusable.isEmpty) ? nil : self.stored
+        if known == stored, unusable.isEmpty { return nil }
+        let scope = known.flatMap { stored.changedLUNs(since: $0) }?.union(unusable)
+        let findings = await gateway.examine(
+            node: node, stored: stored, cluster: images, claim: claim, scope: scope)
         let result = await lane.run { [gateway, node] () async -> Result<Gateway.Report, any Error> in
             guard let clients = await self.servingClients(life) else { return .failure(await self.notServing) }
             do {
@@ -895,10 +923,13 @@ public actor Daemon {
                 problems.append("the group no longer has node \(node): clio node down has it leave")
             }
             note(problems)
+            if problems.count == report.unusable.count { unusable = report.unusable }
             followPeers(life)
             return report
         }
     }
+
+    private nonisolated var claim: ImageClaim { ImageClaim(group: options.group, pool: options.pool) }
 
     /// The group as it is now, and the connection to look at its images with.
     private func configuration() async throws -> (Cluster, StoredGroup) {
@@ -924,15 +955,17 @@ public actor Daemon {
     /// The node in numbers, in Prometheus' text format.
     public func metrics() async -> String {
         guard let report = await report(), let stored else {
-            var out = Exposition(labels: ["group": options.group, "node": node])
-            out.add("clio_serving", .gauge, "Whether hosts are served: 1 or 0.", 0)
-            return out.text
+            let name = node.isEmpty ? options.node ?? Gateway.shortHostName : node
+            let drained = stored?.drained?[name] != nil
+            return NodeMetrics.idle(group: options.group, node: name, isDrained: drained).text
         }
         let snapshot = machine?.status.snapshot
-        let members = stored.config.nodes.map { ($0.name, snapshot?.members[$0.name]?.state == .up) }
+        let expected = stored.config.nodes.map(\.name).filter { stored.drained?[$0] == nil }
+        let members = expected.map { ($0, snapshot?.members[$0]?.state == .up) }
         var metrics = NodeMetrics(
             group: options.group, report: report, counters: counters, wantedVersion: wantedVersion,
-            members: Dictionary(members, uniquingKeysWith: { first, _ in first }), version: Release.version)
+            members: Dictionary(members, uniquingKeysWith: { first, _ in first }),
+            isDrained: stored.drained?[node] != nil, version: Release.version)
         if let devices = try? await kernel?.devices() { metrics.devices = devices }
         let read = await reading.run(within: Self.readingLimit * 4) { [gateway] in gateway.statistics(of: stored) }
         metrics.isComplete = read != nil
@@ -951,11 +984,11 @@ public actor Daemon {
             } ?? sessions
         let now = Relay.Instant.now
         var status = machine.status
-        // Hosts are not served before they can come in.
-        if status.phase == .serving, !isOpen { status.phase = .arming }
-        if status.phase == .serving, isRejoining { status.phase = .departing }
+        status.phase = shownPhase ?? status.phase
+        noteTimes()
         return NodeReport(
-            node: node, status: status, now: now, lease: .seconds(stored.config.timing.lease),
+            node: node, status: status, since: phase.since, seen: sights.inWords, now: now,
+            lease: .seconds(stored.config.timing.lease),
             sessions: sessions, inFlight: kernelLease?.inFlight ?? 0, orphans: kernelLease?.orphans ?? 0,
             events: events, version: isBuilt ? stored.version : 0, versionSince: storedSince,
             uptime: started.duration(to: now),

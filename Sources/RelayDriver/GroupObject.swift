@@ -95,7 +95,11 @@ final class GroupObject: Sendable {
             guard let record = Record(decoding: value) else {
                 throw Damaged(description: "\(pool.describe(object)): omap \(key) is no member record")
             }
-            snapshot.members[String(key.dropFirst(Self.memberPrefix.count))] = record
+            let node = String(key.dropFirst(Self.memberPrefix.count))
+            guard Group.fault(nodeName: node) == nil else {
+                throw Damaged(description: "\(pool.describe(object)): omap \(key.debugDescription) is of no node")
+            }
+            snapshot.members[node] = record
         }
         for (key, value) in beats.values {
             guard let beat = UInt64(String(decoding: value, as: UTF8.self)) else {

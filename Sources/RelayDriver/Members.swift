@@ -9,6 +9,9 @@ public struct MemberStatus: Codable, Sendable, Hashable {
     public var node: String
     /// Of the member record: `up`, `leaving`, `fenced (…)`, `absent`; `drained` if there is none and shall be none.
     public var state: String
+    /// Since when it is as it is, seconds since 1970: its relay's phase if that answers, else its record as other relays have
+    /// seen it, for as long as they have been there. `nil` if nobody says.
+    public var since: Double?
     /// By what it is to serve nothing, if it is.
     public var drained: StoredGroup.Change?
     /// Hexadecimal; `nil` without a record.
@@ -28,10 +31,7 @@ extension MemberStatus {
     ///
     /// Asks the relays by a notify, which those that are alive answer at once; one that is not costs ``patience``.
     public static func all(of stored: StoredGroup, in pool: Pool) async throws -> [MemberStatus] {
-        let object = GroupObject(
-            pool: pool, group: stored.config.name, expiry: .seconds(stored.config.timing.dead),
-            logger: Logger(label: "clio") { _ in SwiftLogNoOpLogHandler() }
-        ) { _ in }
+        let object = GroupObject(reading: stored, in: pool)
         let snapshot = try await object.snapshot()
         var reports: [String: NodeReport] = [:]
         if snapshot.members.values.contains(where: \.isLive) {
@@ -45,19 +45,27 @@ extension MemberStatus {
         return (names + others.sorted()).map { name in
             let record = snapshot.members[name]
             let drained = stored.drained?[name]
-            let state = record.map { word(for: $0.state, of: name) } ?? "absent"
+            let state = word(for: record?.state, of: name)
+            let sights = reports.values.compactMap { $0.seen?[name] }.filter { $0.state == state }
             return MemberStatus(
-                node: name, state: state == "absent" && drained != nil ? "drained" : state, drained: drained,
+                node: name, state: state == "absent" && drained != nil ? "drained" : state,
+                since: reports[name]?.phaseSince ?? sights.map(\.since).min(), drained: drained,
                 instance: record.map { String($0.instance, radix: 16) }, beat: snapshot.beats[name],
                 clients: record?.clients ?? [], report: reports[name], isLive: record?.isLive ?? false)
         }
     }
 
+    /// Addresses of the Ceph clients of all that have a record.
+    public static func clients(of stored: StoredGroup, in pool: Pool) async throws -> Set<String> {
+        Set(try await GroupObject(reading: stored, in: pool).snapshot().members.values.flatMap(\.clients))
+    }
+
     /// How long a relay has to answer.
     static let patience = Duration.seconds(2)
 
-    static func word(for state: Record.State, of node: String) -> String {
+    static func word(for state: Record.State?, of node: String) -> String {
         switch state {
+        case nil: "absent"
         case .up: "up"
         case .leaving: "leaving"
         case .fenced(.marked, let by): "being fenced by \(by)"
@@ -66,6 +74,16 @@ extension MemberStatus {
         case .fenced(.settled, let by) where by == node: "absent"
         case .fenced(.settled(let epoch), let by): "fenced by \(by), OSD map \(epoch)"
         }
+    }
+}
+
+extension GroupObject {
+    /// For one look, without a watch.
+    convenience init(reading stored: StoredGroup, in pool: Pool) {
+        self.init(
+            pool: pool, group: stored.config.name, expiry: .seconds(stored.config.timing.dead),
+            logger: Logger(label: "clio") { _ in SwiftLogNoOpLogHandler() }
+        ) { _ in }
     }
 }
 
@@ -90,11 +108,7 @@ public struct MemberChanges: Sendable {
 
     /// Reads once; everything counts as changed the first time.
     public mutating func next() async throws -> [Change] {
-        let object = GroupObject(
-            pool: pool, group: stored.config.name, expiry: .seconds(stored.config.timing.dead),
-            logger: Logger(label: "clio") { _ in SwiftLogNoOpLogHandler() }
-        ) { _ in }
-        let snapshot = try await object.snapshot()
+        let snapshot = try await GroupObject(reading: stored, in: pool).snapshot()
         var now: [String: String] = [:]
         for node in stored.config.nodes.map(\.name) { now[node] = "absent" }
         for (node, record) in snapshot.members {

@@ -27,8 +27,10 @@ struct NodeMetrics: Sendable {
     var counters: Counters
     /// Highest version of the group that this node has seen.
     var wantedVersion: Int
-    /// Nodes of the group, and whether each has a record that says `up`.
+    /// Nodes of the group that are not drained, and whether each has a record that says `up`.
     var members: [String: Bool]
+    /// Whether somebody wants this node to serve nothing.
+    var isDrained = false
     var luns: [LUNStatistics] = []
     var logins: [LoginStatistics] = []
     var devices: [BlkCluster.Device] = []
@@ -52,10 +54,22 @@ struct NodeMetrics: Sendable {
         return out
     }
 
+    /// Of a node without a relay: it waits for Ceph, or to be resumed.
+    static func idle(group: String, node: String, isDrained: Bool) -> Exposition {
+        var out = Exposition(labels: ["group": group, "node": node])
+        addServing(false, isDrained: isDrained, &out)
+        return out
+    }
+
+    private static func addServing(_ isServing: Bool, isDrained: Bool, _ out: inout Exposition) {
+        out.add("clio_serving", .gauge, "Whether hosts are served: 1 or 0.", isServing ? 1 : 0)
+        out.add("clio_drained", .gauge, "Whether none are to be: clio node drain.", isDrained ? 1 : 0)
+    }
+
     private func addNode(_ out: inout Exposition) {
         out.add("clio_build_info", .gauge, "1; the version of cliod.", 1, ["version": version])
         out.add("clio_uptime_seconds", .gauge, "How long cliod has run.", report.uptime)
-        out.add("clio_serving", .gauge, "Whether hosts are served: 1 or 0.", report.isServing ? 1 : 0)
+        Self.addServing(report.isServing, isDrained: isDrained, &out)
         for phase in Self.phases {
             out.add(
                 "clio_phase", .gauge, "1 for the phase that the relay is in, 0 for the others.",
@@ -63,7 +77,8 @@ struct NodeMetrics: Sendable {
         }
         for (peer, isUp) in members.sorted(by: { $0.key < $1.key }) {
             out.add(
-                "clio_member_up", .gauge, "Whether a node of the group is a member, as this node sees it.",
+                "clio_member_up", .gauge,
+                "Whether a node of the group that is not drained is a member, as this node sees it.",
                 isUp ? 1 : 0, ["peer": peer])
         }
         out.add("clio_sessions", .gauge, "Hosts that are logged in to the node's own ports.", report.sessions)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import ClusterModel
 import Foundation
 import Relay
 
@@ -25,6 +26,8 @@ public struct NodeReport: Codable, Sendable, Hashable {
     public var node: String
     /// `serving`, `joining`, …
     public var phase: String
+    /// Since when, in seconds since 1970; `nil` from a relay that does not tell.
+    public var phaseSince: Double?
     /// Hexadecimal, as the member record has it; empty if there is none.
     public var instance: String
     /// Number of the kernel's lease.
@@ -55,6 +58,15 @@ public struct NodeReport: Codable, Sendable, Hashable {
     public var uptime: Double
     /// What of the group's configuration this node cannot serve, or why it serves nothing yet.
     public var problems: [Problem]
+    /// The other nodes' records, as this node has seen them; `nil` from a relay that does not tell.
+    public var seen: [String: Sight]?
+
+    /// What a node's record says, in ``MemberStatus/state``'s words, and since when some relay has seen it so.
+    public struct Sight: Codable, Sendable, Hashable {
+        public var state: String
+        /// Seconds since 1970.
+        public var since: Double
+    }
 
     /// Something that does not work, and for how long.
     public struct Problem: Codable, Sendable, Hashable {
@@ -79,20 +91,41 @@ public struct NodeReport: Codable, Sendable, Hashable {
         return (try? encoder.encode(self)).map(Array.init) ?? []
     }
 
+    /// `nil` for what no relay says: names and texts go to terminals, which none may command.
     public init?(decoding bytes: [UInt8]) {
         guard bytes.first == UInt8(ascii: "{"),
-            let report = try? JSONDecoder().decode(NodeReport.self, from: Data(bytes))
+            let report = try? JSONDecoder().decode(NodeReport.self, from: Data(bytes)), report.isPlausible
         else { return nil }
         self = report
     }
 
+    private static func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.properties.generalCategory == .control }
+
+    /// One line without control characters.
+    private static func line(_ text: String) -> String {
+        String(String.UnicodeScalarView(text.unicodeScalars.map { isControl($0) ? " " : $0 }))
+    }
+
+    private var isPlausible: Bool {
+        let seen = seen ?? [:]
+        let names = [node] + seen.keys
+        let texts = [phase, instance] + problems.map(\.text) + seen.values.map(\.state)
+        let times = problems.map(\.since) + seen.values.map(\.since) + [versionSince, phaseSince ?? 0]
+        return names.allSatisfy { Group.fault(nodeName: $0) == nil } && problems.count <= Self.mostProblems + 1
+            && texts.allSatisfy { !$0.unicodeScalars.contains(where: Self.isControl) }
+            && times.allSatisfy(WallClock.range.contains)
+    }
+
     init(
-        node: String, status: Status, now: Relay.Instant, lease: Duration, sessions: Int, inFlight: UInt32,
+        node: String, status: Status, since: Double, seen: [String: Sight] = [:], now: Relay.Instant, lease: Duration,
+        sessions: Int, inFlight: UInt32,
         orphans: UInt32, events: Events, version: Int, versionSince: Double, uptime: Duration,
         problems: [Problem]
     ) {
         self.node = node
         phase = Self.name(status.phase)
+        phaseSince = since
+        self.seen = seen
         instance = status.instance == 0 ? "" : String(status.instance, radix: 16)
         epoch = status.epoch
         leaseLeft = status.until.map { now.duration(to: $0).seconds }
@@ -108,7 +141,7 @@ public struct NodeReport: Codable, Sendable, Hashable {
         self.version = version
         self.versionSince = versionSince
         self.uptime = uptime.seconds
-        self.problems = Array(problems.prefix(Self.mostProblems))
+        self.problems = problems.prefix(Self.mostProblems).map { Problem(text: Self.line($0.text), since: $0.since) }
         if problems.count > Self.mostProblems, let first = problems.map(\.since).min() {
             let rest = problems.count - Self.mostProblems
             self.problems.append(Problem(text: "and \(rest) more; the log names them", since: first))

@@ -221,6 +221,12 @@ enum Sample {
         stored.ports[0].iqn = "../x"
         expectRefused(stored, "ports[0].iqn")
         stored = try Sample.stored()
+        stored.ports[0].node = "gw1\n\u{1b}[2J"
+        expectRefused(stored, "ports[0].node")
+        stored = try Sample.stored()
+        stored.ports[0].wwn = "naa.5"
+        expectRefused(stored, "ports[0].wwn")
+        stored = try Sample.stored()
         stored.ports[0].number = 70000
         expectRefused(stored, "ports[0].number")
         stored = try Sample.stored()

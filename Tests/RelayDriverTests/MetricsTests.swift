@@ -23,7 +23,7 @@ import Testing
         var events = NodeReport.Events()
         events.late = 2
         let report = NodeReport(
-            node: "gw1", status: status, now: Relay.Instant(nanoseconds: 5_000_000_000), lease: .seconds(5),
+            node: "gw1", status: status, since: 3, now: Relay.Instant(nanoseconds: 5_000_000_000), lease: .seconds(5),
             sessions: 3,
             inFlight: 1, orphans: 0, events: events, version: 6, versionSince: 1, uptime: .seconds(7),
             problems: [.init(text: "LUN 3", since: 2)])
@@ -47,6 +47,7 @@ import Testing
 
     @Test(arguments: [
         #"clio_serving{group="g",node="gw1"} 1"#,
+        #"clio_drained{group="g",node="gw1"} 0"#,
         #"clio_phase{group="g",node="gw1",phase="serving"} 1"#,
         #"clio_phase{group="g",node="gw1",phase="lapsed"} 0"#,
         #"clio_member_up{group="g",node="gw1",peer="gw2"} 0"#,
@@ -74,6 +75,13 @@ import Testing
     }
 
     /// Every phase that the relay can be in has its sample.
+    /// Without a relay there is a name, too, so that it is the same series.
+    @Test func drained() {
+        let lines = NodeMetrics.idle(group: "g", node: "gw1", isDrained: true).text.split(separator: "\n")
+        #expect(lines.contains(#"clio_serving{group="g",node="gw1"} 0"#))
+        #expect(lines.contains(#"clio_drained{group="g",node="gw1"} 1"#))
+    }
+
     @Test func phases() {
         let all: [Machine.Phase] = [
             .detached, .resuming, .quiescing(.arm), .quiescing(.remap), .quiescing(.depart), .mapping, .joining,

@@ -55,7 +55,7 @@ extension DispatchSemaphore {
         status.phase = phase
         status.until = Relay.Instant(nanoseconds: 9_000_000_000)
         return NodeReport(
-            node: "gw1", status: status, now: Relay.Instant(nanoseconds: 5_000_000_000), lease: .seconds(5),
+            node: "gw1", status: status, since: 3, seen: ["gw2": .init(state: "up", since: 4)], now: Relay.Instant(nanoseconds: 5_000_000_000), lease: .seconds(5),
             sessions: 3,
             inFlight: 1, orphans: 0, events: NodeReport.Events(), version: 2, versionSince: 1,
             uptime: .seconds(7), problems: problems)
@@ -87,6 +87,41 @@ extension DispatchSemaphore {
     /// Relays answer other messages with other bytes.
     @Test(arguments: [[], [1, 2, 3], Array("{\"node\":1}".utf8), Array("clio: report\n".utf8)] as [[UInt8]])
     func whatIsNoReport(bytes: [UInt8]) { #expect(NodeReport(decoding: bytes) == nil) }
+
+    /// Whoever reaches the pool can answer; what is shown to people must not command their terminals, nor stop clio.
+    @Test func hostileReports() {
+        func expectRefused(_ what: String, _ change: (inout NodeReport) -> Void) {
+            var report = report(.serving)
+            change(&report)
+            #expect(NodeReport(decoding: report.encoded) == nil, "\(what)")
+        }
+        expectRefused("node") { $0.node = "gw1\u{1b}[2J" }
+        expectRefused("no node") { $0.node = "" }
+        expectRefused("phase") { $0.phase = "serving\n" }
+        expectRefused("problem") { $0.problems[0].text = "\u{9b}2J" }
+        expectRefused("problems") { $0.problems = Array(repeating: $0.problems[0], count: 102) }
+        expectRefused("since") { $0.problems[0].since = -1e300 }
+        expectRefused("phase's since") { $0.phaseSince = 1e300 }
+        expectRefused("version's since") { $0.versionSince = -1 }
+        expectRefused("seen") { $0.seen = ["a b": .init(state: "up", since: 0)] }
+        expectRefused("seen as") { $0.seen = ["b": .init(state: "\r", since: 0)] }
+    }
+
+    /// An error of several lines is told in one.
+    @Test func problemsAreLines() {
+        let report = report(.serving, problems: [.init(text: "a\nb\u{1b}", since: 1)])
+        #expect(report.problems.map(\.text) == ["a b "])
+        #expect(NodeReport(decoding: report.encoded) == report)
+    }
+
+    /// Relays of another version tell less.
+    @Test func olderReports() throws {
+        var report = report(.serving)
+        report.phaseSince = nil
+        report.seen = nil
+        #expect(!String(decoding: report.encoded, as: UTF8.self).contains("seen"))
+        #expect(NodeReport(decoding: report.encoded) == report)
+    }
 
     /// The question is no message of the protocol's, and no message is the question.
     @Test func theQuestionStandsApart() {
@@ -192,5 +227,27 @@ extension DispatchSemaphore {
         manager.ready()
         #expect(ServiceManager(environment: ["WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"]).watchdog == nil)
         #expect(UnixAddress(String(repeating: "x", count: 200)) == nil)
+    }
+}
+
+@Suite struct SightsTests {
+    @Test func keepSinceWhen() {
+        var sights = Sights()
+        var snapshot = Snapshot(version: 1, members: ["a": Record(instance: 1, clients: [])])
+        sights.note(snapshot, of: ["a", "b"], now: 10)
+        #expect(sights.inWords == ["a": .init(state: "up", since: 10), "b": .init(state: "absent", since: 10)])
+        snapshot.version = 2
+        snapshot.members["a"]?.state = .fenced(.settled(epoch: 7), by: "b")
+        snapshot.members["x"] = Record(instance: 2, clients: [])
+        sights.note(snapshot, of: ["a", "b"], now: 20)
+        #expect(
+            sights.inWords == [
+                "a": .init(state: "fenced by b, OSD map 7", since: 20), "b": .init(state: "absent", since: 10),
+                "x": .init(state: "up", since: 20),
+            ])
+        snapshot.version = 3
+        snapshot.members = [:]
+        sights.note(snapshot, of: ["b"], now: 30)
+        #expect(sights.inWords == ["b": .init(state: "absent", since: 10)])
     }
 }
