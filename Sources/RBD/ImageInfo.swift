@@ -138,6 +138,8 @@ public struct ImageInfo: Sendable, Hashable {
     public var lockOwners: [ImageClient]
     /// Whether the lock keeps all others out; false without one.
     public var lockIsExclusive: Bool
+    /// What a shared lock's holders have in common; nil without one, or if it was taken without.
+    public var lockTag: String?
     /// Clients that have the image open for writing, krbd mappings included.
     public var watchers: [ImageClient]
 
@@ -151,7 +153,7 @@ public struct ImageInfo: Sendable, Hashable {
         spec: ImageSpec, id: String, size: UInt64, features: ImageFeatures, order: Int = 22,
         stripeUnit: UInt64 = 1 << 22, stripeCount: UInt64 = 1, dataPoolID: Int64? = nil, dataPool: String? = nil,
         parent: ImageParent? = nil, lockOwners: [ImageClient] = [], lockIsExclusive: Bool = false,
-        watchers: [ImageClient] = []
+        lockTag: String? = nil, watchers: [ImageClient] = []
     ) {
         self.spec = spec
         self.id = id
@@ -165,6 +167,7 @@ public struct ImageInfo: Sendable, Hashable {
         self.parent = parent
         self.lockOwners = lockOwners
         self.lockIsExclusive = lockIsExclusive
+        self.lockTag = lockTag
         self.watchers = watchers
     }
 }

@@ -160,6 +160,29 @@ public struct Images: Sendable {
         }
     }
 
+    /// Takes a shared advisory lock (`rbd_lock_shared`), which stays until somebody removes it.
+    ///
+    /// - Throws: `inUse` while there is one with another tag, or an exclusive one; `alreadyExists` if this client has it.
+    public func lockShared(_ name: String, cookie: String, tag: String) async throws(RBDError) {
+        try await open(name) { image throws(RBDError) in
+            try image.check("rbd_lock_shared", rbd_lock_shared(image.raw, cookie, tag))
+        }
+    }
+
+    /// Removes an advisory lock that this client has taken (`rbd_unlock`).
+    public func unlock(_ name: String, cookie: String) async throws(RBDError) {
+        try await open(name) { image throws(RBDError) in
+            try image.check("rbd_unlock", rbd_unlock(image.raw, cookie))
+        }
+    }
+
+    /// Removes an advisory lock that `owner` has taken (`rbd_break_lock`).
+    public func breakLock(_ name: String, of owner: ImageClient) async throws(RBDError) {
+        try await open(name) { image throws(RBDError) in
+            try image.check("rbd_break_lock", rbd_break_lock(image.raw, owner.name, owner.cookie))
+        }
+    }
+
     /// Writes bytes into an image (`rbd_write`).
     public func write(_ bytes: [UInt8], at offset: UInt64, of name: String) async throws(RBDError) {
         try await open(name) { image throws(RBDError) -> Void in
@@ -275,7 +298,7 @@ private struct OpenImage {
             info.dataPool = poolName(pool)
         }
         info.parent = try parent()
-        (info.lockOwners, info.lockIsExclusive) = try lockers()
+        (info.lockOwners, info.lockIsExclusive, info.lockTag) = try lockers()
         info.watchers = try watchers()
         return info
     }
@@ -305,7 +328,7 @@ private struct OpenImage {
     }
 
     /// Lock holders (`rbd_list_lockers`), which knows addresses; managed locks show here too.
-    private func lockers() throws(RBDError) -> ([ImageClient], Bool) {
+    private func lockers() throws(RBDError) -> ([ImageClient], Bool, String?) {
         var capacity = 4096
         while true {
             var exclusive: Int32 = 0
@@ -328,7 +351,8 @@ private struct OpenImage {
             let owners = zip(names, zip(marks, places)).map {
                 ImageClient(name: $0, address: $1.1.isEmpty ? nil : $1.1, cookie: $1.0)
             }
-            return (owners, count > 0 && exclusive != 0)
+            let held = count > 0
+            return (owners, held && exclusive != 0, held && tag[0] != 0 ? text(tag) : nil)
         }
     }
 

@@ -25,7 +25,7 @@ public struct Gateway: Sendable {
         public init(_ description: String) { self.description = description }
     }
 
-    /// What ``up(node:stored:cluster:leased:opening:progress:)`` or ``down(group:stored:progress:)`` came to.
+    /// What ``up(node:stored:cluster:claim:leased:opening:progress:)`` or ``down(group:stored:progress:)`` came to.
     public struct Report: Sendable {
         /// What was changed, in order.
         public var changes: [String] = []
@@ -36,6 +36,8 @@ public struct Gateway: Sendable {
         /// Ports that could not be removed because a virtual machine is attached. They show nothing any more, and show LUNs
         /// again when the node serves again.
         public var attached: [String] = []
+        /// LUNs that are left out because their images cannot be used; each is a problem.
+        public var unusable: Set<Int> = []
         /// What the node serves: for a summary.
         public var luns = 0
         public var targets = 0
@@ -62,13 +64,15 @@ public struct Gateway: Sendable {
             return node
         }
         let host = SystemFiles.hostName
-        let short = String(host.prefix { $0 != "." })
-        if let name = [host, short].first(where: names.contains) { return name }
+        if let name = [host, shortHostName].first(where: names.contains) { return name }
         throw Failure(
             "group \"\(group.name)\" has no node \"\(host)\" (this machine's host name); \(known). Choose with --node")
     }
 
-    /// Throws unless the process may work on the kernel. ``up(node:stored:cluster:leased:opening:progress:)`` and
+    /// What a node is called that nobody has given a name: the host name up to the first dot.
+    public static var shortHostName: String { String(SystemFiles.hostName.prefix { $0 != "." }) }
+
+    /// Throws unless the process may work on the kernel. ``up(node:stored:cluster:claim:leased:opening:progress:)`` and
     /// ``down(group:stored:progress:)`` check it too; before the first word to Ceph it spares a wait.
     public static func requireRoot(_ verb: String) throws(Failure) {
         guard SystemFiles.isRoot else { throw Failure("clio node \(verb) must be run as root: it works on the kernel") }
@@ -157,7 +161,7 @@ public struct Gateway: Sendable {
 
     // MARK: Up
 
-    /// Loads the modules and mounts configfs: what ``up(node:stored:cluster:leased:opening:progress:)`` does first.
+    /// Loads the modules and mounts configfs: what ``up(node:stored:cluster:claim:leased:opening:progress:)`` does first.
     public func prepare(progress: (String) -> Void = { _ in }) throws -> Report {
         try Self.requireRoot("up")
         try requireClioKernel()
@@ -196,12 +200,14 @@ public struct Gateway: Sendable {
         return rbd.mappings(of: Set(luns.compactMap(\.imageID)))
     }
 
-    /// Looks in Ceph at the images that have to be mapped, and changes nothing. Those that are mapped are not looked at, so
+    /// Looks in Ceph at the images that have to be mapped, and sees to it that they are the group's. Those that are mapped are not looked at, so
     /// that one more LUN costs the same however many there are.
     ///
-    /// - Parameter scope: numbers of the LUNs in question; `nil`: all.
+    /// - Parameters:
+    ///   - claim: the group's hold on its images.
+    ///   - scope: numbers of the LUNs in question; `nil`: all.
     public func examine(
-        node: String, stored: StoredGroup, cluster: Cluster, scope: Set<Int>? = nil
+        node: String, stored: StoredGroup, cluster: Cluster, claim: ImageClaim, scope: Set<Int>? = nil
     ) async -> Findings {
         var findings = Findings()
         let luns = luns(node, stored.config, scope)
@@ -213,7 +219,7 @@ public struct Gateway: Sendable {
                 let name = try ImageName(parsing: lun.image)
                 if rbd.mapping(of: name, imageID: lun.imageID, fsid: cluster.fsid, among: mappings) != nil { continue }
                 if let text = silent[name.pool] { throw Unusable(description: "image \(name): \(text)") }
-                findings.images[lun.lun] = try await examine(name, lun, cluster)
+                findings.images[lun.lun] = try await examine(name, lun, cluster, claim)
                 if findings.access == nil { findings.access = try await CephAccess.credentials(of: cluster) }
             } catch {
                 findings.unusable[lun.lun] = (error as? ImageName.Fault)?.message ?? "\(error)"
@@ -227,7 +233,9 @@ public struct Gateway: Sendable {
         return findings
     }
 
-    private func examine(_ name: ImageName, _ lun: LogicalUnit, _ cluster: Cluster) async throws -> ImageInfo {
+    private func examine(
+        _ name: ImageName, _ lun: LogicalUnit, _ cluster: Cluster, _ claim: ImageClaim
+    ) async throws -> ImageInfo {
         let info: ImageInfo
         do {
             info = try await ImageCheck.info(of: name, in: cluster)
@@ -235,7 +243,7 @@ public struct Gateway: Sendable {
             if let text = ImageCheck.missing(name, error) { throw Unusable(description: text) }
             throw error
         }
-        let faults = ImageCheck.faults(info) + (ImageCheck.lockFault(info).map { [$0] } ?? [])
+        let faults = ImageCheck.faults(info) + (claim.fault(info).map { [$0] } ?? [])
         if !faults.isEmpty { throw Unusable(description: faults.joined(separator: "; ")) }
         guard let expected = lun.imageID else {
             throw Unusable(
@@ -255,6 +263,8 @@ public struct Gateway: Sendable {
                 throw Unusable(description: "image \(name) has features the kernel's rbd driver lacks: \(unknown)")
             }
         }
+        // One that has come since the group was applied.
+        try await claim.take(info, in: cluster)
         return info
     }
 
@@ -264,16 +274,17 @@ public struct Gateway: Sendable {
     ///
     /// - Parameters:
     ///   - node: the group's name for this machine, see ``nodeName(_:in:)``.
+    ///   - claim: the group's hold on its images.
     ///   - leased: map images so that commands are admitted under the node's lease only.
     ///   - opening: open the node's own ports; without it one that is closed stays so.
     ///   - progress: called with each step before it is done.
     /// - Throws: what keeps all of it from working.
     public func up(
-        node: String, stored: StoredGroup, cluster: Cluster, leased: Bool = false, opening: Bool = true,
-        progress: (String) -> Void = { _ in }
+        node: String, stored: StoredGroup, cluster: Cluster, claim: ImageClaim, leased: Bool = false,
+        opening: Bool = true, progress: (String) -> Void = { _ in }
     ) async throws -> Report {
         let prepared = try prepare(progress: progress)
-        let findings = await examine(node: node, stored: stored, cluster: cluster)
+        let findings = await examine(node: node, stored: stored, cluster: cluster, claim: claim)
         var report = try await build(
             node: node, stored: stored, fsid: cluster.fsid, findings, leased: leased, opening: opening,
             progress: progress)
@@ -281,8 +292,8 @@ public struct Gateway: Sendable {
         return report
     }
 
-    /// The part of ``up(node:stored:cluster:leased:opening:progress:)`` that works on this machine; it needs what
-    /// ``prepare(progress:)`` and ``examine(node:stored:cluster:)`` do.
+    /// The part of ``up(node:stored:cluster:claim:leased:opening:progress:)`` that works on this machine; it needs what
+    /// ``prepare(progress:)`` and ``examine(node:stored:cluster:claim:scope:)`` do.
     ///
     /// - Parameters:
     ///   - fsid: the Ceph cluster's id.
@@ -318,6 +329,7 @@ public struct Gateway: Sendable {
                 devices[lun.lun] = mapping.device
             } catch let error as Unusable {
                 report.problems.append("LUN \(lun.lun): \(error.description)")
+                report.unusable.insert(lun.lun)
             }
         }
 

@@ -7,7 +7,7 @@ import Rados
 ///
 /// The object's omap and version change all the time (members, beats), so what is compared is the config itself.
 public struct GroupStore: Sendable {
-    let pool: Pool
+    public let pool: Pool
     /// Name of the group.
     public let group: String
 
@@ -17,6 +17,8 @@ public struct GroupStore: Sendable {
     }
 
     private var object: String { StoredGroup.objectName(for: group) }
+    /// Its hold on its images.
+    public var claim: ImageClaim { ImageClaim(group: group, pool: pool.name) }
     /// Where the group is kept, for messages: `rbd/clio.group.default`.
     public var place: String { pool.describe(object) }
 

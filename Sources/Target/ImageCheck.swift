@@ -67,13 +67,14 @@ public enum ImageCheck {
         var images: [String: ImageInfo] = [:]
         var pools: [String: Int64] = [:]
         var problems: [Problem] = []
-        for (i, lun) in group.luns.enumerated() {
-            guard let name = try? ImageName(parsing: lun.image) else { continue }
+        let names = group.luns.map { try? ImageName(parsing: $0.image) }
+        for (i, result) in await infos(of: names, in: cluster) {
+            guard let name = names[i] else { continue }
             let path = "luns[\(i)].image"
             do {
-                let info = try await info(of: name, in: cluster)
+                let info = try result.get()
                 if pools[name.pool] == nil { pools[name.pool] = try await cluster.pool(name.pool).id }
-                images[lun.image] = info
+                images[group.luns[i].image] = info
                 problems += faults(info).map { Problem(path: path, message: $0) }
             } catch let error as RBDError {
                 guard let text = missing(name, error) else { throw error }
@@ -82,6 +83,43 @@ public enum ImageCheck {
             }
         }
         return (images, pools, problems)
+    }
+
+    /// How many images are looked at side by side: each takes a dozen round trips.
+    private static let atOnce = 16
+
+    /// What is known of each, in their order, up to the first that has another error than ``missing(_:_:)``'s.
+    static func infos(
+        of names: [ImageName?], in cluster: Cluster
+    ) async -> [(Int, Result<ImageInfo, RBDError>)] {
+        await withTaskGroup(of: (Int, Result<ImageInfo, RBDError>).self) { tasks in
+            var found: [(Int, Result<ImageInfo, RBDError>)] = []
+            var next = 0
+            func start() {
+                while next < names.count {
+                    let i = next
+                    next += 1
+                    guard let name = names[i] else { continue }
+                    tasks.addTask {
+                        do throws(RBDError) {
+                            return (i, .success(try await info(of: name, in: cluster)))
+                        } catch {
+                            return (i, .failure(error))
+                        }
+                    }
+                    return
+                }
+            }
+            for _ in 0..<atOnce { start() }
+            while let (i, result) = await tasks.next() {
+                found.append((i, result))
+                if case .failure(let error) = result, let name = names[i], missing(name, error) == nil {
+                    next = names.count
+                }
+                start()
+            }
+            return found.sorted { $0.0 < $1.0 }
+        }
     }
 
     /// Of these images, those that are there and can be shared.

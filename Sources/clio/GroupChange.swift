@@ -2,6 +2,7 @@
 import ArgumentParser
 import ClusterModel
 import Rados
+import RelayDriver
 import Target
 
 /// Options of every command that changes one thing of a group.
@@ -90,14 +91,32 @@ struct GroupChange {
             return nil
         }
         let changes = now.changes(to: next)
+        let (claim, cluster) = (store.claim, store.pool.cluster)
+        let gained = images(of: next, notOf: now)
+        let members = gained.isEmpty ? [] : try await MemberStatus.clients(of: now, in: store.pool)
+        let taken = try await claim.take(gained, members: members, in: cluster, dryRun: dryRun)
         if dryRun {
             for line in changes { print(line) }
             print("dry run: group \"\(store.group)\" stays at version \(now.version)")
             return nil
         }
-        try await store.replace(snapshot, with: next, command: command)
+        do {
+            try await store.replace(snapshot, with: next, command: command)
+        } catch let error as GroupStore.Failure {
+            // It was not done. After another error it may have been.
+            await claim.giveBack(taken, in: cluster)
+            throw error
+        }
+        await claim.release(images(of: now, notOf: next), in: cluster)
         for line in changes { print(line) }
         print("group \"\(store.group)\" is now at version \(next.version)")
         return next
+    }
+
+    /// Images that the one serves, and the other does not.
+    private func images(of one: StoredGroup, notOf other: StoredGroup) -> [ImageName] {
+        let known = Set(other.config.luns.filter { $0.imageID != nil }.map(\.image))
+        return one.config.luns.filter { $0.imageID != nil && !known.contains($0.image) }
+            .compactMap { try? ImageName(parsing: $0.image) }
     }
 }

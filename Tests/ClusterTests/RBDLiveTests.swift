@@ -60,6 +60,22 @@ struct RBDLiveTests {
         }
     }
 
+    /// Shared locks of one tag go together, and keep out those of another.
+    @Test func sharedLocks() async throws {
+        try await withImage { name in
+            try await images.lockShared(name, cookie: "one", tag: "a")
+            try await images.lockShared(name, cookie: "two", tag: "a")
+            #expect(await error { try await images.lockShared(name, cookie: "one", tag: "b") }?.kind == .inUse)
+            #expect(await error { try await images.lockShared(name, cookie: "one", tag: "a") }?.kind == .alreadyExists)
+            var info = try await images.info(name)
+            #expect(info.lockTag == "a" && !info.lockIsExclusive && Set(info.lockOwners.map(\.cookie)) == ["one", "two"])
+            try await images.unlock(name, cookie: "one")
+            for owner in try await images.info(name).lockOwners { try await images.breakLock(name, of: owner) }
+            info = try await images.info(name)
+            #expect(info.lockTag == nil && info.lockOwners == [])
+        }
+    }
+
     @Test func missing() async throws {
         let image = await error { _ = try await images.info("nothing") }
         #expect(image?.kind == .imageNotFound)

@@ -41,6 +41,36 @@ extension GatewayTests {
             try await cluster.host("rbd", "create", "--size", "16M", "--image-feature", "layering", "rbd/\(name)")
         }
 
+        /// What another group serves, or somebody has open, is refused; what a group gives up is free.
+        @Test func anImageIsOneGroups() async throws {
+            try await image("ours")
+            try await good("lun", "add", "rbd/ours", "--lun", "60")
+            #expect(try await cluster.host("rbd", "lock", "ls", "rbd/ours").contains("clio:rbd/default"))
+            try await good("group", "init", "--group", "theirs", "--no-client")
+            let theirs =
+                "{group: theirs, target: {iqn: \"iqn.2026-11.example.clio:theirs\", access: open}, "
+                + "nodes: [{name: gw9, portals: [\"10.77.0.99\"]}], luns: [{lun: 0, image: rbd/ours}]}"
+            let other = try await run("apply", "-f", "-", input: theirs)
+            #expect(other.status == 2, "\(other.errorText)")
+            #expect(other.errorText.contains("rbd/ours belongs to group rbd/default"), "\(other.errorText)")
+            try await good("lun", "remove", "60")
+            #expect(!(try await cluster.host("rbd", "lock", "ls", "rbd/ours").contains("clio")))
+
+            try await image("open")
+            async let writer = cluster.lab.host([
+                "timeout", "10", "rbd", "bench", "--io-type", "write", "--io-threads", "1", "--io-total", "10G",
+                "rbd/open",
+            ])
+            try await cluster.host(
+                "sh", "-c",
+                "for i in $(seq 50); do rbd status rbd/open | grep -q watcher= && exit; sleep 0.1; done; exit 1")
+            let open = try await run("lun", "add", "rbd/open", "--lun", "60")
+            #expect(open.status == 2 && open.errorText.contains("rbd/open is open by client."), "\(open.errorText)")
+            _ = try await writer
+            try await good("lun", "add", "rbd/open", "--lun", "60")
+            try await good("lun", "remove", "60")
+        }
+
         /// Whether a host may read a LUN through each portal.
         private func reads(
             _ lun: Int, portals: [String]? = nil, as host: String = "iqn.2026-11.example.clio:initiator",
@@ -91,8 +121,25 @@ extension GatewayTests {
             #expect(again.status == 1 && again.errorText.contains("rbd/verb1"), "\(again)")
             #expect(again.outputText.isEmpty)
 
-            for number in numbers { try await good("lun", "remove", String(number)) }
+            // Who has registered has so again when the image is a LUN again, and that is said.
+            let (portal, target) = (cluster.portals[0], cluster.target)
+            try await blocking(in: cluster.description.netns) {
+                let session = try ISCSISession(
+                    portal: portal, target: target, initiator: "iqn.2026-11.example.clio:initiator", timeout: 5)
+                try session.ready(lun: numbers[0])
+                try session.good(.persistentReserveOut(.register, actionKey: 0xA), lun: numbers[0])
+            }
+            let removed = try await run("lun", "remove", String(numbers[0]))
+            #expect(removed.status == 0 && removed.errorText.contains("clio pr clear rbd/verb1"), "\(removed)")
+            #expect(removed.errorText.contains("iqn.2026-11.example.clio:initiator"), "\(removed)")
+            for number in numbers.dropFirst() {
+                #expect(try await run("lun", "remove", String(number)).errorText.isEmpty)
+            }
             #expect(try await patiently { try await reads(numbers[0]) == [false, false] })
+            #expect(try await patiently { (try? await cluster.host("rbd", "rm", "--no-progress", "rbd/verb4")) != nil })
+            let back = try await run("rollback", String(before + 4))
+            #expect(back.status == 2 && back.errorText.contains("image rbd/verb4 of version \(before + 4)"), "\(back)")
+            #expect(back.errorText.contains("--allow-missing-images"), "\(back)")
             try await good("lun", "add", "rbd/verb1", "--dry-run")
             #expect(try await good("lun", "add", "rbd/verb1").contains("LUN \((numbers.max() ?? 0) + 1)"))
             try await cluster.export()
@@ -121,12 +168,27 @@ extension GatewayTests {
             let gaveUp = try await run("edit", editor: "false")
             #expect(gaveUp.status == 1 && gaveUp.errorText.contains("EDITOR="), "\(gaveUp)")
 
+            // One secret is replaced, and what the target proves itself by stays until it is taken away.
+            let next = "another-horse-battery"
+            let changes = [
+                try await good(
+                    "host", "set", host, "--mutual-user", "clio", "--mutual-password-file", "-",
+                    input: "it-is-clio-self"),
+                try await good("host", "set", host, "--user", "verb", "--password-file", "-", input: next),
+            ]
+            #expect(try await good("host", "list").contains("verb, mutual"))
+            try await good("host", "set", host, "--no-mutual")
+            let rotated = ISCSISession.CHAP(user: "verb", password: next)
+            #expect(try await patiently { try await reads(0, as: host, chap: rotated) == [true, true] })
+            #expect(try await good("host", "set", host, "--no-mutual").contains("nothing to change"))
+
             let history = try await good("history")
             for text in ["clio host add \(host)", "clio target set", "clio edit"] {
                 #expect(history.contains(text), "\(history)")
             }
-            let shown = [added, edited, files, history, try await good("host", "list"), try await good("plan")]
-            #expect(!shown.contains { $0.contains(secret) })
+            let shown =
+                [added, edited, files, history, try await good("host", "list"), try await good("plan")] + changes
+            #expect(!shown.contains { $0.contains(secret) || $0.contains(next) })
 
             let back = try await good("rollback", String(before))
             #expect(back.contains(host), "\(back)")
@@ -153,6 +215,36 @@ extension GatewayTests {
                     cluster.description.keyring,
                 ], input: Array(cluster.groupText([(60, "rbd/nowhere")]).utf8))
             #expect(plan.status == 0 && plan.outputText.contains("LUN 60"), "\(plan)")
+        }
+
+        /// A node that serves is not cut off by a change of the group.
+        @Test func nodesThatServe() async throws {
+            let before = try await version()
+            for result in [
+                try await run("portal", "remove", "gw2", "--all"), try await run("edit", editor: "sed -i /gw2/,+1d"),
+            ] {
+                #expect(result.status == 1 && result.errorText.contains("clio node remove gw2"), "\(result)")
+            }
+            #expect(try await version() == before)
+        }
+
+        /// The ports of a target of another fabric, node by node; lists say them.
+        @Test func ports() async throws {
+            let (first, second) = ("naa.5001405000000001", "naa.5001405000000002")
+            try await good("target", "add", "local", "--fabric", "loopback", "--port", "gw1=\(first)", "--luns", "0")
+            try await good("target", "set", "local", "--port", "gw2=\(second)")
+            let list = try await good("portal", "list").split(separator: "\n").filter { $0.contains(" loopback ") }
+            #expect(list.count == 2 && list[0].contains(first) && list[1].contains(second), "\(list)")
+            let targets = try await good("target", "list")
+            #expect(targets.contains("gw1, gw2") && targets.contains(" off "), "\(targets)")
+            try await good("target", "set", "local", "--port", "gw2=")
+            #expect(try await !good("portal", "list").contains(second))
+            try await good("target", "remove", "local")
+            #expect(
+                try await patiently {
+                    let plan = try await good("plan")
+                    return plan.components(separatedBy: "nothing to do").count == cluster.gateways.count + 1
+                })
         }
     }
 }

@@ -179,6 +179,25 @@ import Testing
         #expect(text.contains("rbd lock rm rbd/ns/lun0 'my lock' client.4711"))
     }
 
+    /// An image is one group's, and nobody else has it open when it becomes so.
+    @Test func claims() throws {
+        let claim = ImageClaim(group: "default", pool: "rbd")
+        var image = info([.layering])
+        let lock = ImageClient(name: "client.5", address: nil, cookie: "clio")
+        #expect(claim.fault(image) == nil && claim.stranger(image, members: []) == nil)
+        image.watchers = [ImageClient(name: "client.9", address: "10.77.0.9:0/1", cookie: "1")]
+        #expect(claim.stranger(image, members: ["10.77.0.9:0/1"]) == nil)
+        #expect(try #require(claim.stranger(image, members: [])).contains("is open by client.9 at 10.77.0.9:0/1"))
+        image.lockOwners = [lock]
+        image.lockTag = "clio:rbd/default"
+        #expect(claim.fault(image) == nil && claim.stranger(image, members: []) == nil)
+        image.lockTag = "clio:other/default"
+        let text = try #require(claim.fault(image))
+        #expect(text.contains("belongs to group other/default") && text.hasSuffix("rbd lock rm rbd/ns/lun0 clio client.5"))
+        image.lockTag = "somebody's"
+        #expect(try #require(claim.fault(image)).contains("believes to be alone"))
+    }
+
     @Test func severalFaultsAreAllTold() {
         #expect(ImageCheck.faults(info([.exclusiveLock, .migrating, .nonPrimary], size: 0)).count == 4)
     }
