@@ -20,6 +20,12 @@ private struct CephISCSIReader {
     /// The first layout with targets, and the last that is known.
     static let versions = 4...11
 
+    /// When and where things were made, what is said elsewhere as well, and what tcmu-runner alone needs.
+    static let harmless: Set<String> = [
+        "allocating_host", "backstore", "backstore_object_name", "created", "epoch", "gateway_ip_list",
+        "gateways_upgraded", "inactive_portal_ips", "ip_list", "members", "owner", "pool_id", "tpgs", "updated",
+    ]
+
     mutating func read(_ tree: JSONTree, _ group: String) throws(InvalidGroup) -> Imported {
         let root = Place(path: "", tree: tree)
         let sections = scan.object(root)
@@ -42,10 +48,8 @@ private struct CephISCSIReader {
         for (name, place) in scan.members(sections["disks"]) { readDisk(name, place) }
         draft.nodes = scan.members(sections["gateways"]).filter { $0.key != "created" && $0.key != "updated" }
             .filter { if case .object = $0.place.tree.value { true } else { false } }.map(\.key)
-        let discovery = scan.object(sections["discovery_auth"])
-        if scan.text(discovery["username"]) != nil || scan.text(discovery["chap"]) != nil {
-            draft.note("CHAP for discovery is not carried over: Clio shows the names of its targets to any host")
-        }
+        scan.pass(over: sections["gateways"])
+        draft.discovery = credentials(sections["discovery_auth"], of: "discovery")
         for (iqn, place) in scan.members(scan.required(sections, "targets", in: root)) { readTarget(iqn, place) }
         if !images.isEmpty {
             draft.note(
@@ -61,6 +65,7 @@ private struct CephISCSIReader {
             draft.note("gateway \(name) is left out: it has no portal at any target")
         }
         draft.nodes.removeAll { !served.contains($0) }
+        for line in scan.leftovers(in: root, harmless: Self.harmless) { draft.note(line) }
         if !scan.problems.isEmpty { throw InvalidGroup(scan.problems) }
         return draft.finished(name: group)
     }
@@ -73,14 +78,16 @@ private struct CephISCSIReader {
         let full = "\(pool)/\(image)"
         images[name] = full
         if let serial = scan.text(fields["wwn"]) { draft.serial(serial, of: full) }
-        let controls = scan.object(fields["controls"])
-        if !controls.isEmpty {
-            let names = controls.keys.sorted().joined(separator: ", ")
-            draft.note("image \(full): settings of tcmu-runner are not carried over: \(names)")
-        }
+        readControls(fields["controls"], "image \(full): settings of tcmu-runner")
     }
 
-    /// Credentials of a host or target: `username` and so on, before layout 5 `chap` as `user/password`.
+    private mutating func readControls(_ place: Place?, _ what: String) {
+        let names = scan.object(place).keys.sorted().joined(separator: ", ")
+        if !names.isEmpty { draft.note("\(what) are not carried over: \(names)") }
+        scan.pass(over: place)
+    }
+
+    /// Credentials of a host, a target or discovery: `username` and so on, before layout 8 `chap` as `user/password`.
     private mutating func credentials(_ place: Place?, of what: String) -> CHAP? {
         let fields = scan.object(place)
         guard let place else { return nil }
@@ -104,12 +111,16 @@ private struct CephISCSIReader {
         } else {
             return nil
         }
-        if scan.flag(fields["password_encryption_enabled"]) ?? false {
+        // Before layout 8 nothing says so, but a secret had no more than 16 characters.
+        func isLong(_ secret: Secret?) -> Bool { fields["chap"] != nil && secret?.revealed.count ?? 0 > 16 }
+        if scan.flag(fields["password_encryption_enabled"]) ?? isLong(chap.password) {
             draft.note(
                 "\(what): its CHAP password is encrypted with ceph-iscsi's key; write it in plain text into the file")
             chap.password = Secret(Secret.redacted)
         }
-        if scan.flag(fields["mutual_password_encryption_enabled"]) ?? false, chap.mutualUser != nil {
+        if scan.flag(fields["mutual_password_encryption_enabled"]) ?? isLong(chap.mutualPassword),
+            chap.mutualUser != nil
+        {
             draft.note(
                 "\(what): its mutual CHAP password is encrypted with ceph-iscsi's key; write it in plain text into the file"
             )
@@ -148,7 +159,19 @@ private struct CephISCSIReader {
         if case .object = place.tree.value {} else { return }
         let open = !(scan.flag(fields["acl_enabled"]) ?? true)
         let common = credentials(fields["auth"], of: "target \(iqn)")
-        var target = Draft.Target(iqn: iqn, access: open && common == nil ? .open : .hosts)
+        var clients: [(name: String, fields: [String: Place], chap: CHAP?)] = []
+        for (host, at) in scan.members(fields["clients"]) {
+            let client = scan.object(at)
+            clients.append((host, client, credentials(client["auth"], of: "host \(host)")))
+            readControls(client["controls"], "host \(host): settings of LIO")
+        }
+        readControls(fields["controls"], "target \(iqn): settings of LIO")
+        // The portal group asks all hosts or none, and a listed one only for its own credentials.
+        let asks = common != nil || clients.contains { $0.chap != nil }
+        var target = Draft.Target(iqn: iqn, access: open && common == nil && clients.isEmpty ? .open : .hosts)
+        if open, common == nil, !clients.isEmpty {
+            draft.note("target \(iqn): admits any host and lists some; only those listed will be admitted")
+        }
         if open, common != nil {
             draft.note(
                 "target \(iqn): one CHAP name for any host is not carried over; list the hosts, each with its credentials"
@@ -167,17 +190,19 @@ private struct CephISCSIReader {
                 "target \(iqn): host groups \(groups.keys.sorted().joined(separator: ", ")) become lists of LUNs of each host"
             )
         }
-        for (host, at) in scan.members(fields["clients"]) {
-            let client = scan.object(at)
+        for (host, client, chap) in clients {
             var luns = disks(client["luns"])
             let group = scan.text(client["group_name"]) ?? ""
             for lun in groups[group] ?? [] where !luns.contains(where: { $0.image == lun.image }) { luns.append(lun) }
-            let chap = credentials(client["auth"], of: "host \(host)") ?? common
             if luns.isEmpty {
                 draft.note("host \(host) is left out at target \(iqn): no disk is mapped to it")
                 continue
             }
-            target.addHost(Draft.Host(iqn: host, chap: chap, luns: luns))
+            if asks, chap == nil {
+                draft.leaveOut(host, at: iqn)
+            } else {
+                target.addHost(Draft.Host(iqn: host, chap: chap, luns: luns))
+            }
             // The number stands with the clients where the target's list has none.
             for lun in luns { target.addLUN(lun) }
         }

@@ -26,8 +26,12 @@ struct Draft {
     }
 
     struct Target {
+        /// Its name; in a fabric other than iSCSI that of its port.
         var iqn: String
-        var access: Access = .hosts
+        var fabric: Fabric = .iscsi
+        /// `nil`: not said.
+        var access: Access?
+        /// Portals by node; in a fabric other than iSCSI ports.
         var nodes: [(name: String, portals: [String])] = []
         var luns: [LUN] = []
         var hosts: [Host] = []
@@ -67,6 +71,8 @@ struct Draft {
     var serials: [String: String] = [:]
     /// Images whose serial cannot be kept.
     var refused: Set<String> = []
+    /// What discovery asks for.
+    var discovery: CHAP?
     var notes: [String] = []
 
     mutating func note(_ text: String) { if !notes.contains(text) { notes.append(text) } }
@@ -77,6 +83,41 @@ struct Draft {
         var target = Target(iqn: iqn)
         edit(&target)
         targets.append(target)
+    }
+
+    /// Says who may log in to a target. Where it is said twice and differs, the list counts: nobody is let in by it.
+    mutating func admit(_ access: Access, to iqn: String) {
+        let known = targets.first { $0.iqn == iqn }?.access
+        if let known, known != access {
+            note(
+                "target \(iqn): admits any host in one place and lists hosts in another; only those listed will be admitted"
+            )
+        }
+        target(iqn) { $0.access = known == .hosts ? .hosts : access }
+    }
+
+    /// Adds a host to a target, or what is new of one that it has.
+    mutating func add(_ host: Host, to iqn: String) {
+        let known = targets.first { $0.iqn == iqn }?.hosts.first { $0.iqn == host.iqn }
+        if let known, known.chap != host.chap {
+            note("host \(host.iqn): has several CHAP credentials, or none, at target \(iqn); the first are kept")
+        }
+        target(iqn) { $0.addHost(host) }
+    }
+
+    /// Leaves out a host that LIO did not let in.
+    mutating func leaveOut(_ host: String, at iqn: String) {
+        note(
+            "host \(host) is left out at target \(iqn): it is asked for CHAP and has no credentials, so it could not log in; "
+                + "to admit it, list it in the file")
+    }
+
+    /// Says what discovery asks for.
+    mutating func discover(_ chap: CHAP, at place: String) {
+        if let discovery, discovery != chap {
+            note("\(place): has other CHAP credentials for discovery; the first are kept: a group has one")
+        }
+        discovery = discovery ?? chap
     }
 
     /// Keeps an image's identity, if Clio can show it.
@@ -107,7 +148,7 @@ struct Draft {
         var notes = notes
         func note(_ text: String) { if !notes.contains(text) { notes.append(text) } }
         let numbers = numbered(note)
-        var group = Group(name: name)
+        var group = Group(name: name, discovery: discovery)
 
         // Nodes, with the portals most targets use: those of the first that is served there.
         var portals: [String: [String]] = [:]
@@ -115,7 +156,7 @@ struct Draft {
         for target in targets {
             for node in target.nodes {
                 if !names.contains(node.name) { names.append(node.name) }
-                if portals[node.name] == nil { portals[node.name] = node.portals }
+                if target.fabric == .iscsi, portals[node.name] == nil { portals[node.name] = node.portals }
             }
         }
         group.nodes = names.map { Node(name: $0, portals: portals[$0] ?? []) }
@@ -127,31 +168,44 @@ struct Draft {
             note("image \(lun.image): has no serial, hosts will take it for a new disk")
         }
 
-        for target in targets where target.access == .hosts {
+        for target in targets where target.access != .open {
             for host in target.hosts { merge(host, of: target, into: &group, numbers, note) }
         }
         let all = group.luns.map(\.lun)
         for i in group.hosts.indices where group.hosts[i].luns?.sorted() == all { group.hosts[i].luns = nil }
 
         for target in targets {
-            var result = ClusterTarget(iqn: target.iqn, access: target.access)
-            let served = names.filter { name in target.nodes.contains { $0.name == name } }
-            if served != names { result.nodes = served }
-            let different = target.nodes.filter { $0.portals != portals[$0.name] }
-            if !different.isEmpty {
-                result.portals = Dictionary(different.map { ($0.name, $0.portals) }, uniquingKeysWith: { $1 })
+            var result = ClusterTarget(iqn: target.iqn, access: target.access ?? .hosts)
+            result.fabric = target.fabric
+            if target.fabric == .iscsi {
+                let served = names.filter { name in target.nodes.contains { $0.name == name } }
+                if served != names { result.nodes = served }
+                let different = target.nodes.filter { $0.portals != portals[$0.name] }
+                if !different.isEmpty { result.portals = Self.byNode(different) }
+            } else {
+                result.ports = Self.byNode(target.nodes)
             }
             let shown = target.luns.compactMap { numbers[$0.image] }.sorted()
             if shown != all { result.luns = shown }
-            if target.access == .hosts {
+            if result.access == .hosts {
                 let admitted = target.hosts.map(\.iqn)
-                let known = group.hosts.map(\.iqn)
-                if Set(admitted) != Set(known), !admitted.isEmpty { result.hosts = known.filter(admitted.contains) }
+                let known = group.hosts.filter { $0.fabric == target.fabric }.map(\.iqn)
+                // An empty list is refused; none at all would admit every host of the group.
+                if Set(admitted) != Set(known) { result.hosts = known.filter(admitted.contains) }
+                if admitted.isEmpty, !known.isEmpty {
+                    note(
+                        "target \(target.iqn): no host could log in; list under its hosts those that may, or take it out"
+                    )
+                }
             }
             group.targets.append(result)
         }
         widened(group, numbers, note)
         return Imported(group: group, notes: notes, remaining: group.problems())
+    }
+
+    private static func byNode(_ nodes: [(name: String, portals: [String])]) -> [String: [String]] {
+        Dictionary(nodes.map { ($0.name, $0.portals) }, uniquingKeysWith: { $1 })
     }
 
     /// One number for each image: the one hosts know it by, as far as no two images want the same.
@@ -189,14 +243,16 @@ struct Draft {
                     + "a LUN has the same number for every host")
         }
         let seen = shown.compactMap { numbers[$0.image] }.sorted()
-        guard let i = group.hosts.firstIndex(where: { $0.iqn == host.iqn }) else {
-            group.hosts.append(ClusterModel.Host(iqn: host.iqn, chap: host.chap, luns: seen))
+        guard let i = group.hosts.firstIndex(where: { $0.iqn == host.iqn && $0.fabric == target.fabric }) else {
+            var new = ClusterModel.Host(iqn: host.iqn, chap: host.chap, luns: seen)
+            new.fabric = target.fabric
+            group.hosts.append(new)
             return
         }
         if group.hosts[i].chap != host.chap {
             note(
-                "host \(host.iqn): has other CHAP credentials at target \(target.iqn); those of the first target are kept"
-            )
+                "host \(host.iqn): has other CHAP credentials, or none, at target \(target.iqn); the first it has are kept "
+                    + "for all targets")
             group.hosts[i].chap = group.hosts[i].chap ?? host.chap
         }
         group.hosts[i].luns = Set((group.hosts[i].luns ?? []) + seen).sorted()
@@ -204,9 +260,9 @@ struct Draft {
 
     /// Says which hosts would see more than before.
     private func widened(_ group: Group, _ numbers: [String: Int], _ note: (String) -> Void) {
-        for (target, result) in zip(targets, group.targets) where target.access == .hosts {
+        for (target, result) in zip(targets, group.targets) {
             for host in target.hosts {
-                guard let now = group.hosts.first(where: { $0.iqn == host.iqn }) else { continue }
+                guard let now = group.hosts(of: result).first(where: { $0.iqn == host.iqn }) else { continue }
                 let before = Set((host.luns ?? target.luns).compactMap { numbers[$0.image] })
                 let after = Set(group.luns(of: result).map(\.lun)).intersection(now.luns ?? group.luns.map(\.lun))
                 let more = after.subtracting(before).sorted().map(String.init)

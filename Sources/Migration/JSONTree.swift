@@ -44,6 +44,18 @@ struct JSONTree: Sendable {
         case .object: "an object"
         }
     }
+
+    /// Whether it is null, false or empty, which these systems write for "none".
+    var isNothing: Bool {
+        switch value {
+        case .null: true
+        case .bool(let value): !value
+        case .number: false
+        case .string(let text): text.isEmpty
+        case .array(let items): items.isEmpty
+        case .object(let members): members.isEmpty
+        }
+    }
 }
 
 private struct Parser {

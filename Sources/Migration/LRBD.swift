@@ -18,25 +18,34 @@ private struct LRBDReader {
     /// Target by host, for pools that name hosts.
     var targetsOfHost: [String: [String]] = [:]
     var portals: [String: [String]] = [:]
+    /// Targets that ask each host for credentials of its own.
+    var asking: Set<String> = []
     /// Credentials by target, and by initiator beneath it.
     var common: [String: CHAP] = [:]
     var own: [String: [String: CHAP]] = [:]
 
+    /// How lrbd maps an image and names its backstore. Where it makes a serial by itself, the image has none here.
+    static let harmless: Set<String> = ["rbd_name", "retries", "retry_errors", "sleep", "wwn_generate"]
+
     mutating func read(_ tree: JSONTree, _ group: String) throws(InvalidGroup) -> Imported {
         let root = Place(path: "", tree: tree)
         let sections = scan.object(root)
-        let known = ["pools", "targets", "portals", "auth"]
         if case .object = tree.value, sections["pools"] == nil {
             let found = sections.keys.sorted().joined(separator: ", ")
             scan.problem(
                 root,
                 "this is no configuration of lrbd: there is no \"pools\"" + (found.isEmpty ? "" : ", only \(found)"))
         }
-        for key in sections.keys.sorted() where !known.contains(key) { draft.note("section \"\(key)\" is not known") }
         for place in scan.list(sections["portals"]) { readPortal(place) }
         for place in scan.list(sections["targets"]) { readTarget(place) }
         for place in scan.list(sections["auth"]) { readAuth(place) }
         for place in scan.list(sections["pools"]) { readPool(place) }
+        for target in draft.targets where target.access == nil {
+            draft.note(
+                "target \(target.iqn): has no entry under \"auth\"; the hosts listed will be admitted without CHAP, no others"
+            )
+        }
+        for line in scan.leftovers(in: root, harmless: Self.harmless) { draft.note(line) }
         if !scan.problems.isEmpty { throw InvalidGroup(scan.problems) }
         return draft.finished(name: group)
     }
@@ -94,22 +103,29 @@ private struct LRBDReader {
     private mutating func readAuth(_ place: Place) {
         let fields = scan.object(place)
         var iqns: [String] = []
+        var subject = ""
         if let iqn = scan.text(fields["target"]) {
-            iqns = [iqn]
+            subject = "target \(iqn)"
+            if draft.targets.contains(where: { $0.iqn == iqn }) {
+                iqns = [iqn]
+            } else {
+                draft.note("authentication of target \(iqn) is left out: it is not under \"targets\"")
+            }
         } else if let host = scan.text(fields["host"]) {
+            subject = "gateway \(host)"
             iqns = targetsOfHost[host] ?? []
             if iqns.isEmpty { scan.problem(place, "host \"\(host)\" has no target under \"targets\"") }
         } else {
             scan.problem(place, "names neither target nor host")
         }
         let discovery = scan.object(fields["discovery"])
-        if scan.flag(discovery["auth"]) ?? false {
-            draft.note("CHAP for discovery is not carried over: Clio shows the names of its targets to any host")
+        if scan.flag(discovery["auth"]) ?? false, let chap = credentials(fields["discovery"], discovery) {
+            draft.discover(chap, at: subject)
         }
         let kind = scan.text(fields["authentication"]) ?? "none"
+        for iqn in iqns { draft.admit(kind == "none" ? .open : .hosts, to: iqn) }
         switch kind {
-        case "none":
-            for iqn in iqns { draft.target(iqn) { $0.access = .open } }
+        case "none", "identified": break
         case "tpg", "tpg+identified":
             let inner = fields["tpg"] ?? scan.required(fields, "tpg", in: place)
             let chap = credentials(inner, scan.object(inner))
@@ -122,6 +138,7 @@ private struct LRBDReader {
                 }
             }
         case "acls":
+            asking.formUnion(iqns)
             for item in scan.list(fields["acls"] ?? scan.required(fields, "acls", in: place)) {
                 let acl = scan.object(item)
                 guard let host = scan.requiredText(acl, "initiator", in: item),
@@ -131,7 +148,8 @@ private struct LRBDReader {
             }
         default:
             if let at = fields["authentication"] {
-                scan.problem(at, "is \"none\", \"tpg\", \"tpg+identified\" or \"acls\", not \"\(kind)\"")
+                scan.problem(
+                    at, "is \"none\", \"tpg\", \"tpg+identified\", \"identified\" or \"acls\", not \"\(kind)\"")
             }
         }
     }
@@ -174,10 +192,13 @@ private struct LRBDReader {
                 draft.target(iqn) { $0.addPortals(list, on: host) }
             }
             let lun = Draft.LUN(image: name, number: number)
-            let chap = initiator.flatMap { own[iqn]?[$0] } ?? common[iqn]
-            draft.target(iqn) { target in
-                target.addLUN(lun)
-                if let initiator { target.addHost(Draft.Host(iqn: initiator, chap: chap, luns: [lun])) }
+            draft.target(iqn) { $0.addLUN(lun) }
+            guard let initiator else { continue }
+            let chap = own[iqn]?[initiator] ?? common[iqn]
+            if asking.contains(iqn), chap == nil {
+                draft.leaveOut(initiator, at: iqn)
+            } else {
+                draft.add(Draft.Host(iqn: initiator, chap: chap, luns: [lun]), to: iqn)
             }
         }
     }

@@ -19,7 +19,7 @@ public enum Exporter {
         let targets = served.filter { $0.fabric == .iscsi }
         let numbers = Set(targets.flatMap { group.luns(of: $0).map(\.lun) })
         let file = SaveConfig(
-            fabricModules: [],
+            fabricModules: group.discovery.map { [SaveConfig.FabricModule(discovery: $0)] } ?? [],
             storageObjects: group.luns.filter { numbers.contains($0.lun) }.map { lun in
                 SaveConfig.StorageObject(
                     attributes: ["block_size": 512, "emulate_tpu": 1], dev: "/dev/rbd/\(lun.image)",
@@ -40,6 +40,11 @@ public enum Exporter {
                 "without Clio, nodes that export the same images at the same time lose data: let only one of "
                     + "\(group.nodes.map(\.name).joined(separator: ", ")) serve them")
         }
+        for target in targets where asksSome(group.hosts(of: target)) {
+            notes.append(
+                "target \(target.iqn): some of its hosts have CHAP and some have none: a kernel whose ACLs have no "
+                    + "`authentication` lets them all in without")
+        }
         for target in served where target.fabric != .iscsi {
             notes.append("target \(target.iqn) (\(target.fabric.rawValue)) is not carried over: only iSCSI is")
         }
@@ -54,20 +59,30 @@ public enum Exporter {
         NodePlan.backstoreName(group: group.name, lun: lun)
     }
 
+    private static func asksAll(_ hosts: [ClusterModel.Host]) -> Bool {
+        !hosts.isEmpty && hosts.allSatisfy { $0.chap != nil }
+    }
+
+    private static func asksSome(_ hosts: [ClusterModel.Host]) -> Bool {
+        !asksAll(hosts) && hosts.contains { $0.chap != nil }
+    }
+
     private static func tpg(_ target: ClusterTarget, _ group: Group, _ node: Node, tag: Int) -> SaveConfig.TPG {
         let luns = group.luns(of: target)
         let hosts = group.hosts(of: target)
         let open = target.access == .open
         let portals = group.portals(of: target, on: node).compactMap { try? Portal(parsing: $0) }
         return SaveConfig.TPG(
+            // Where it asks, the portal group offers nothing but CHAP; so where only some hosts have it, each ACL decides.
             attributes: [
-                "authentication": hosts.contains { $0.chap != nil } ? 1 : 0, "cache_dynamic_acls": open ? 1 : 0,
+                "authentication": asksAll(hosts) ? 1 : 0, "cache_dynamic_acls": open ? 1 : 0,
                 "demo_mode_write_protect": open ? 0 : 1, "generate_node_acls": open ? 1 : 0,
             ],
             enable: true,
             luns: luns.map { .init(index: $0.lun, storageObject: "/backstores/block/\(name(group, $0.lun))") },
             nodeAcls: hosts.map { host in
                 .init(
+                    attributes: ["authentication": host.chap == nil ? 0 : 1],
                     chapMutualPassword: host.chap?.mutualPassword?.revealed,
                     chapMutualUserid: host.chap?.mutualUser,
                     chapPassword: host.chap?.password.revealed, chapUserid: host.chap?.user,
@@ -83,6 +98,22 @@ public enum Exporter {
 
 /// The file, in its own words but for their spelling.
 private struct SaveConfig: Encodable {
+    struct FabricModule: Encodable {
+        let discoveryEnableAuth = true
+        let discoveryMutualPassword: String?
+        let discoveryMutualUserid: String?
+        let discoveryPassword: String
+        let discoveryUserid: String
+        let name = "iscsi"
+
+        init(discovery chap: CHAP) {
+            discoveryMutualPassword = chap.mutualPassword?.revealed
+            discoveryMutualUserid = chap.mutualUser
+            discoveryPassword = chap.password.revealed
+            discoveryUserid = chap.user
+        }
+    }
+
     struct StorageObject: Encodable {
         let attributes: [String: Int]
         let dev: String
@@ -114,6 +145,7 @@ private struct SaveConfig: Encodable {
     }
 
     struct ACL: Encodable {
+        let attributes: [String: Int]
         let chapMutualPassword: String?
         let chapMutualUserid: String?
         let chapPassword: String?
@@ -134,7 +166,7 @@ private struct SaveConfig: Encodable {
         let port: Int
     }
 
-    let fabricModules: [String]
+    let fabricModules: [FabricModule]
     let storageObjects: [StorageObject]
     let targets: [Target]
 }

@@ -57,7 +57,8 @@ import Testing
             "line 1: targets[0].portal: there is no portal \"lan\" under \"portals\""),
         Case(
             "lrbd", #"{"pools": [], "auth": [{"target": "iqn.2016-04.x:a", "authentication": "kerberos"}]}"#,
-            "line 1: auth[0].authentication: is \"none\", \"tpg\", \"tpg+identified\" or \"acls\", not \"kerberos\""),
+            "line 1: auth[0].authentication: is \"none\", \"tpg\", \"tpg+identified\", \"identified\" or \"acls\", "
+                + "not \"kerberos\""),
         Case("ceph-iscsi", "{}", "line 1: this is no configuration of ceph-iscsi: it has no \"version\" and \"disks\""),
         Case(
             "ceph-iscsi", #"{"version": 3, "disks": {}}"#,

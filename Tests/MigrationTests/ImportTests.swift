@@ -55,7 +55,7 @@ func sample(_ name: String) throws -> String {
                         user: "bert", password: Secret("bert-secret-22"), mutualUser: "store",
                         mutualPassword: Secret("store-secret-3")), luns: [1]),
             ])
-        #expect(imported.notes.contains { $0.hasPrefix("CHAP for discovery is not carried over") })
+        #expect(group.discovery == CHAP(user: "d", password: Secret("discovery-secret")))
         #expect(
             imported.notes.contains(
                 "host iqn.2016-04.example.host:b: saw disks/two as LUN 0 of target iqn.2016-04.example.store:igw1, "
@@ -95,15 +95,21 @@ func sample(_ name: String) throws -> String {
         #expect(
             group.targets == [
                 ClusterTarget(iqn: "iqn.2003-01.org.example.gw1:data", nodes: ["gw1"]),
+                ClusterTarget(
+                    name: "naa.5001405a1b2c3d4e", fabric: .loopback, ports: ["gw1": ["naa.5001405a1b2c3d4e"]], luns: [0]
+                ),
                 ClusterTarget(iqn: "iqn.2003-01.org.example.gw2:data", access: .open, nodes: ["gw2"], luns: [0]),
             ])
         #expect(group.luns.map(\.image) == ["rbd/data", "rbd/logs"])
         #expect(group.luns.map(\.lun) == [0, 5])
         #expect(group.hosts.map(\.chap) == [CHAP(user: "carol", password: Secret("carol-secret-1"))])
+        #expect(group.discovery == CHAP(user: "seeker", password: Secret("seeker-secret")))
         for part in [
             "fileio/scratch", "block/disk on /dev/sdb", "iSER becomes plain TCP", "is write-protected",
             "portal group 2",
-            "its fabric is loopback", "saw rbd/logs as LUN 1",
+            "its fabric is sbp", "saw rbd/logs as LUN 1", "node gw2: discovery asked for no CHAP",
+            "options of tcmu-runner are not carried over: osd_op_timeout=30",
+            "gw2:data: any host may log in, but not write",
         ] {
             #expect(imported.notes.contains { $0.contains(part) }, "\(part)")
         }
@@ -136,7 +142,10 @@ func sample(_ name: String) throws -> String {
                         mutualPassword: Secret("m-password-123"))),
                 Host(
                     iqn: "iqn.2026-01.example:i", chap: CHAP(user: "v", password: Secret("v-password-123")), luns: [9]),
-            ])
+            ],
+            discovery: CHAP(
+                user: "d", password: Secret("d-password-123"), mutualUser: "e", mutualPassword: Secret("e-password-123")
+            ))
         let (text, notes) = try Exporter.targetcli(
             group, node: group.nodes[0], ports: [Port(iqn: "iqn.2026-01.example:t", node: "a", number: 3)])
         #expect(notes.isEmpty)
@@ -144,6 +153,28 @@ func sample(_ name: String) throws -> String {
         let imported = try Importer.targetcli([("a", text)], group: "g")
         #expect(imported.notes.isEmpty)
         #expect(imported.remaining.isEmpty)
+        #expect(imported.group == group)
+    }
+
+    /// A host without CHAP can log in beside one with it: the ACLs say who is asked.
+    @Test func hostsWithAndWithoutCHAPAndBack() throws {
+        let group = Group(
+            name: "g", nodes: [Node(name: "a", portals: ["10.0.0.1:3260"])],
+            targets: [ClusterTarget(iqn: "iqn.2026-01.example:t")],
+            luns: [LogicalUnit(lun: 0, image: "rbd/x", serial: "3e3f0a6f-6267-4e59-8e19-b2a07e4dc204")],
+            hosts: [
+                Host(iqn: "iqn.2026-01.example:h", chap: CHAP(user: "u", password: Secret("u-password-123"))),
+                Host(iqn: "iqn.2026-01.example:i"),
+            ])
+        let (text, notes) = try Exporter.targetcli(group, node: group.nodes[0])
+        #expect(notes.count == 1 && notes[0].contains("some of its hosts have CHAP and some have none"))
+        let saved = try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any]
+        let tpg = try #require(((saved?["targets"] as? [[String: Any]])?.first?["tpgs"] as? [[String: Any]])?.first)
+        func asks(_ object: [String: Any]) -> Int? { (object["attributes"] as? [String: Int])?["authentication"] }
+        #expect(asks(tpg) == 0)
+        #expect((tpg["node_acls"] as? [[String: Any]])?.map(asks) == [1, 0])
+        let imported = try Importer.targetcli([("a", text)], group: "g")
+        #expect(imported.notes.isEmpty)
         #expect(imported.group == group)
     }
 
