@@ -160,26 +160,38 @@ public struct Images: Sendable {
         }
     }
 
-    /// Takes a shared advisory lock (`rbd_lock_shared`), which stays until somebody removes it.
+    /// Takes the image's advisory lock (`rbd lock`) shared, until somebody removes it. As `rbd_lock_shared` does, but by
+    /// `rados_lock_shared`: no client has to open the image for writing.
     ///
     /// - Throws: `inUse` while there is one with another tag, or an exclusive one; `alreadyExists` if this client has it.
-    public func lockShared(_ name: String, cookie: String, tag: String) async throws(RBDError) {
-        try await open(name) { image throws(RBDError) in
-            try image.check("rbd_lock_shared", rbd_lock_shared(image.raw, cookie, tag))
+    public func lockShared(_ info: ImageInfo, cookie: String, tag: String) async throws(RBDError) {
+        try await withLock(of: info, "rados_lock_shared") { pool, object in
+            rados_lock_shared(pool, object, Self.lockName, cookie, tag, "", nil, 0)
         }
     }
 
-    /// Removes an advisory lock that this client has taken (`rbd_unlock`).
-    public func unlock(_ name: String, cookie: String) async throws(RBDError) {
-        try await open(name) { image throws(RBDError) in
-            try image.check("rbd_unlock", rbd_unlock(image.raw, cookie))
+    /// Removes an advisory lock that this client has taken (`rados_unlock`).
+    public func unlock(_ info: ImageInfo, cookie: String) async throws(RBDError) {
+        try await withLock(of: info, "rados_unlock") { rados_unlock($0, $1, Self.lockName, cookie) }
+    }
+
+    /// Removes an advisory lock that `owner` has taken, by `rados_break_lock`: `rbd_break_lock` has the owner blocklisted, too.
+    public func breakLock(_ info: ImageInfo, of owner: ImageClient) async throws(RBDError) {
+        try await withLock(of: info, "rados_break_lock") {
+            rados_break_lock($0, $1, Self.lockName, owner.name, owner.cookie)
         }
     }
 
-    /// Removes an advisory lock that `owner` has taken (`rbd_break_lock`).
-    public func breakLock(_ name: String, of owner: ImageClient) async throws(RBDError) {
-        try await open(name) { image throws(RBDError) in
-            try image.check("rbd_break_lock", rbd_break_lock(image.raw, owner.name, owner.cookie))
+    /// What `rbd_types.h` calls RBD_LOCK_NAME.
+    private static let lockName = "rbd_lock"
+
+    private func withLock(
+        of info: ImageInfo, _ operation: String, _ body: @escaping @Sendable (rados_ioctx_t, String) -> Int32
+    ) async throws(RBDError) {
+        let pool = pool
+        try await Blocking.run(throwing: RBDError.self) { () throws(RBDError) in
+            let result = body(pool.handle.raw, "rbd_header.\(info.id)")
+            guard result == 0 else { throw RBDError(operation, info.spec.description, result) }
         }
     }
 

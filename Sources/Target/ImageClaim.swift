@@ -6,7 +6,7 @@ import Rados
 /// A group's hold on its images: an image that two groups served would have two sets of nodes that know nothing of each
 /// other's writes, events and fencing.
 ///
-/// It is a shared advisory lock (`rbd_lock_shared`, `rbd lock ls`) whose tag names the group: the OSD refuses one with another
+/// It is the image's advisory lock (`rbd lock ls`), shared, whose tag names the group: the OSD refuses one with another
 /// tag. It stays when whoever took it is gone, and goes with the LUN.
 public struct ImageClaim: Sendable {
     private let owner: String
@@ -48,7 +48,7 @@ public struct ImageClaim: Sendable {
     /// - Throws: `RBDError`, of kind `inUse` if another has taken it meanwhile.
     func take(_ info: ImageInfo, in cluster: Cluster) async throws {
         guard info.lockTag != tag else { return }
-        try await images(info.spec, cluster).lockShared(info.spec.name, cookie: Self.cookie, tag: tag)
+        try await images(info.spec, cluster).lockShared(info, cookie: Self.cookie, tag: tag)
     }
 
     /// Takes images that are new to the group, all or none.
@@ -57,7 +57,7 @@ public struct ImageClaim: Sendable {
     /// - Throws: `InvalidGroup` with what keeps them from being the group's.
     public func take(
         _ names: [ImageName], members: Set<String>, in cluster: Cluster, dryRun: Bool
-    ) async throws -> [ImageSpec] {
+    ) async throws -> [ImageInfo] {
         var problems: [Problem] = []
         var free: [ImageInfo] = []
         for (_, result) in await ImageCheck.infos(of: names, in: cluster) {
@@ -74,16 +74,16 @@ public struct ImageClaim: Sendable {
             do {
                 try await take(info, in: cluster)
             } catch {
-                await giveBack(free[..<i].map(\.spec), in: cluster)
+                await giveBack(Array(free[..<i]), in: cluster)
                 throw error
             }
         }
-        return free.map(\.spec)
+        return free
     }
 
     /// Undoes ``take(_:members:in:dryRun:)`` of this client, and nobody else's of the same group.
-    public func giveBack(_ taken: [ImageSpec], in cluster: Cluster) async {
-        for spec in taken { try? await images(spec, cluster).unlock(spec.name, cookie: Self.cookie) }
+    public func giveBack(_ taken: [ImageInfo], in cluster: Cluster) async {
+        for info in taken { try? await images(info.spec, cluster).unlock(info, cookie: Self.cookie) }
     }
 
     /// Gives up images that are no longer the group's. One that cannot be reached stays taken: ``fault(_:)`` of another
@@ -99,7 +99,7 @@ public struct ImageClaim: Sendable {
         let images = try await images(spec, cluster)
         let info = try await images.info(spec.name)
         guard info.lockTag == tag else { return }
-        for lock in info.lockOwners { try await images.breakLock(spec.name, of: lock) }
+        for lock in info.lockOwners { try await images.breakLock(info, of: lock) }
     }
 
     private func images(_ spec: ImageSpec, _ cluster: Cluster) async throws -> Images {

@@ -63,14 +63,16 @@ struct RBDLiveTests {
     /// Shared locks of one tag go together, and keep out those of another.
     @Test func sharedLocks() async throws {
         try await withImage { name in
-            try await images.lockShared(name, cookie: "one", tag: "a")
-            try await images.lockShared(name, cookie: "two", tag: "a")
-            #expect(await error { try await images.lockShared(name, cookie: "one", tag: "b") }?.kind == .inUse)
-            #expect(await error { try await images.lockShared(name, cookie: "one", tag: "a") }?.kind == .alreadyExists)
             var info = try await images.info(name)
-            #expect(info.lockTag == "a" && !info.lockIsExclusive && Set(info.lockOwners.map(\.cookie)) == ["one", "two"])
-            try await images.unlock(name, cookie: "one")
-            for owner in try await images.info(name).lockOwners { try await images.breakLock(name, of: owner) }
+            try await images.lockShared(info, cookie: "one", tag: "a")
+            try await images.lockShared(info, cookie: "two", tag: "a")
+            #expect(await error { try await images.lockShared(info, cookie: "one", tag: "b") }?.kind == .inUse)
+            #expect(await error { try await images.lockShared(info, cookie: "one", tag: "a") }?.kind == .alreadyExists)
+            info = try await images.info(name)
+            #expect(
+                info.lockTag == "a" && !info.lockIsExclusive && Set(info.lockOwners.map(\.cookie)) == ["one", "two"])
+            try await images.unlock(info, cookie: "one")
+            for owner in try await images.info(name).lockOwners { try await images.breakLock(info, of: owner) }
             info = try await images.info(name)
             #expect(info.lockTag == nil && info.lockOwners == [])
         }

@@ -92,7 +92,7 @@ extension GatewayTests {
                 for port in \(tree)/iscsi/\(cluster.target)/tpgt_*; do echo 0 > $port/enable; done
                 """)
             for gateway in cluster.gateways { try await cluster.lab.waitUntilServed(gateway, within: .seconds(15)) }
-            #expect(try await cluster.exec("gw2", "cat", attribute) == "1\n")
+            #expect(try await cluster.exec("gw2", "cat", attribute) == "1")
             let log = try await cluster.exec("gw2", "tail", "-n", "5", Lab.daemonLog)
             #expect(log.contains("put right what was not as in version"), "\(log)")
             try await cluster.restartDaemon("gw2")
