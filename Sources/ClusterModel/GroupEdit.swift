@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Yams
 
 /// Why a single change of a group cannot be made: object, reason, remedy.
 public struct EditFault: Error, Equatable, CustomStringConvertible {
@@ -18,6 +19,18 @@ public enum Choice<Item: Hashable & Sendable>: Hashable, Sendable {
         case .only(let items): items
         }
     }
+}
+
+/// One change of a host's CHAP credentials. It leaves the others as they are.
+public enum CHAPChange: Sendable {
+    /// By what the host proves itself to the target.
+    case own(user: String, password: Secret)
+    /// By what the target proves itself to the host.
+    case mutual(user: String, password: Secret)
+    /// The target does not prove itself any more.
+    case removeMutual
+    /// The host is let in without CHAP.
+    case removeAll
 }
 
 /// Single changes. Each leaves everything else as it is; what the outcome must fulfil is checked by ``Group/edited(_:)``.
@@ -107,11 +120,21 @@ extension Group {
     }
 
     /// Changes what is given.
+    ///
+    /// - Parameter ports: in a fabric other than iSCSI, the ports of some nodes; without ports, a node serves it no longer.
     public mutating func setTarget(
         _ iqn: String, access: Access? = nil, nodes: Choice<String>? = nil, luns: Choice<Int>? = nil,
-        hosts: Choice<String>? = nil
+        hosts: Choice<String>? = nil, ports: [String: [String]] = [:]
     ) throws(EditFault) {
         let i = try index(ofTarget: iqn)
+        if targets[i].fabric == .iscsi, !ports.isEmpty {
+            throw EditFault(
+                "target \(iqn) is iSCSI's, which has portals instead of ports: use --nodes, and clio portal")
+        }
+        for (node, list) in ports.sorted(by: { $0.key < $1.key }) {
+            try require(node: node)
+            targets[i].ports = (targets[i].ports ?? [:]).merging([node: list]) { $1 }.filter { !$1.isEmpty }
+        }
         if let access {
             targets[i].access = access
             // An open target has no list.
@@ -246,10 +269,31 @@ extension Group {
         }
     }
 
-    /// Changes what is given; `chap` of `.some(nil)` takes the credentials away.
-    public mutating func setHost(_ iqn: String, chap: CHAP?? = nil, luns: Choice<Int>? = nil) throws(EditFault) {
+    /// Changes what is given.
+    public mutating func setHost(
+        _ iqn: String, chap: [CHAPChange] = [], luns: Choice<Int>? = nil
+    ) throws(EditFault) {
         let i = try index(ofHost: iqn)
-        if let chap { hosts[i].chap = chap }
+        for change in chap {
+            switch change {
+            case .own(let user, let password):
+                let old = hosts[i].chap
+                hosts[i].chap = CHAP(
+                    user: user, password: password, mutualUser: old?.mutualUser, mutualPassword: old?.mutualPassword)
+            case .mutual(let user, let password):
+                guard hosts[i].chap != nil else {
+                    throw EditFault(
+                        "host \(iqn) has no CHAP, and the target proves itself to who has proved itself: give it "
+                            + "--user and --password-file, too")
+                }
+                hosts[i].chap?.mutualUser = user
+                hosts[i].chap?.mutualPassword = password
+            case .removeMutual:
+                hosts[i].chap?.mutualUser = nil
+                hosts[i].chap?.mutualPassword = nil
+            case .removeAll: hosts[i].chap = nil
+            }
+        }
         if let luns { hosts[i].luns = luns.list.map { $0.sorted() } }
     }
 
@@ -300,7 +344,7 @@ extension Group {
                 target.map {
                     "give the target the node's own portals with --all, or leave the node out of it: "
                         + "clio target set \($0) --nodes …"
-                } ?? "take the node out of the group with --all"
+                } ?? "take the node out of the group: clio node remove \(node)"
             throw EditFault("that was the last portal \(place); \(what)")
         }
         guard let i else {
@@ -326,9 +370,10 @@ extension Group {
             targets[i].nodes?.removeAll { $0 == node }
             targets[i].ports?[node] = nil
             if targets[i].nodes?.isEmpty == true || targets[i].ports?.isEmpty == true {
+                let others = targets[i].fabric == .iscsi ? "--nodes …" : "--port NODE=PORT"
                 throw EditFault(
                     "target \(targets[i].iqn) is served by node \(node) only; remove the target, or have others serve it "
-                        + "first: clio target set \(targets[i].iqn) --nodes …")
+                        + "first: clio target set \(targets[i].iqn) \(others)")
             }
         }
     }
@@ -339,25 +384,33 @@ extension Group {
     ///
     /// - Parameters:
     ///   - version: number of the earlier configuration.
-    ///   - images: what each image is now.
+    ///   - images: what each image is now; those that are not there are not in it.
+    ///   - allowingMissing: whether LUNs may be without image: another one of that name gets an identity of its own.
     /// - Throws: ``InvalidGroup``, if a name now stands for another image: hosts would take its data for the old ones'.
-    public func restored(version: Int, images: [String: ImageIdentity]) throws(InvalidGroup) -> Group {
-        let replaced = luns.filter { lun in
-            guard let old = lun.imageID, let now = images[lun.image]?.imageID else { return false }
-            return old != now
+    public func restored(
+        version: Int, images: [String: ImageIdentity], allowingMissing: Bool = false
+    ) throws(InvalidGroup) -> Group {
+        var group = self
+        var faults: [String] = []
+        for (i, lun) in luns.enumerated() {
+            let place = "LUN \(lun.lun): image \(lun.image)"
+            switch images[lun.image]?.imageID {
+            case nil where allowingMissing:
+                group.luns[i].imageID = nil
+                group.luns[i].serial = nil
+            case nil:
+                faults.append(
+                    "\(place) of version \(version) is not there any more, and one made anew would be another. Put it back "
+                        + "(rbd trash restore), or go back without it: --allow-missing-images")
+            case let now? where lun.imageID != nil && lun.imageID != now:
+                faults.append(
+                    "\(place) is not the one of version \(version), it was created anew since then; hosts would take its "
+                        + "data for the old one's. Rename it, or change the group with: clio edit")
+            default: break
+            }
         }
-        if !replaced.isEmpty {
-            throw InvalidGroup(
-                replaced.map {
-                    Problem(
-                        path: "",
-                        message:
-                            "LUN \($0.lun): image \($0.image) is not the one of version \(version), it was created "
-                            + "anew since then; hosts would take its data for the old one's. Rename it, or change the "
-                            + "group with: clio edit")
-                })
-        }
-        return self
+        if !faults.isEmpty { throw InvalidGroup(faults.map { Problem(path: "", message: $0) }) }
+        return group
     }
 
     /// Puts the secrets of `other` where a file has the placeholder for them.
@@ -367,5 +420,12 @@ extension Group {
             hosts[i].chap?.restoreSecrets(from: known)
         }
         if let known = other.discovery { discovery?.restoreSecrets(from: known) }
+    }
+}
+
+extension GroupFile {
+    /// The group that a file names, whatever else is wrong with it; `nil` if it names none.
+    public static func groupName(in text: String) -> String? {
+        (try? Yams.compose(yaml: text))?.mapping?["group"]?.string
     }
 }

@@ -7,12 +7,30 @@ public struct NodeForecast: Hashable, Codable, Sendable {
     public let node: String
     /// In order, for a person.
     public let steps: [String]
+    /// Why there are none, unless the node has nothing to do.
+    public let note: String?
+
+    /// What cannot be told.
+    ///
+    /// - Parameter note: why.
+    public init(node: String, note: String) {
+        self.node = node
+        self.note = note
+        steps = []
+    }
 
     /// - Parameters:
     ///   - from: what the node serves; `nil`: nothing.
     ///   - to: what it is to serve.
     public init(node: String, from: StoredGroup?, to: StoredGroup) throws(PaperTree.Broken) {
         self.node = node
+        guard to.drained?[node] == nil else {
+            note = "drained: nothing until clio node resume \(node)"
+            steps = []
+            return
+        }
+        note = nil
+        let from = from?.drained?[node] == nil ? from : nil
         let before = from.map { Self.images(of: $0, node) } ?? [:]
         let after = Self.images(of: to, node)
         var tree = PaperTree()

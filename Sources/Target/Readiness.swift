@@ -91,13 +91,21 @@ public enum Readiness {
         ("iscsi_target_mod", .parameter("tmr_warm_reset")),
     ]
 
+    /// The kernels that clio-dkms builds modules for, and no others (`BUILD_EXCLUSIVE_KERNEL`).
+    static let series = "6.12"
+
+    /// Debian packages that make Clio's modules; none for a kernel of another series.
+    private static func modulePackages(_ facts: MachineFacts) -> [String] {
+        facts.release.hasPrefix("\(series).") ? ["clio-dkms", "linux-headers-\(facts.release)"] : []
+    }
+
     /// Debian packages that mend what is missing: `--install` installs them.
     public static func packagesToInstall(_ facts: MachineFacts) -> [String] {
         guard let installed = facts.packages else { return [] }
         var out: [String] = []
         if !facts.hasDaemon { out.append("clio") }
         if facts.modules.contains(where: { [.missing, .other].contains($0.file) }) {
-            out += ["clio-dkms", "linux-headers-\(facts.release)"]
+            out += modulePackages(facts)
         }
         let timekeepers: Set = ["chrony", "ntpsec", "openntpd", "systemd-timesyncd"]
         if facts.isClockSynchronised == false, installed.isDisjoint(with: timekeepers) { out.append("chrony") }
@@ -119,7 +127,17 @@ public enum Readiness {
     }
 
     private static func module(_ module: MachineFacts.Module, _ facts: MachineFacts) -> Finding {
-        let install = "install clio-dkms and linux-headers-\(facts.release), or boot a kernel built with Clio's patches"
+        let packages = modulePackages(facts)
+        let dkms: String
+        if packages.isEmpty {
+            dkms =
+                "clio-dkms builds for kernels \(series).* only (dkms status shows for which it has): boot one of those"
+        } else if packages.allSatisfy({ facts.packages?.contains($0) == true }) {
+            dkms = "clio-dkms is installed and has not built it: see dkms status, and run dkms autoinstall"
+        } else {
+            dkms = "install \(packages.joined(separator: " and "))"
+        }
+        let install = "\(dkms), or boot a kernel built with Clio's patches"
         func missing(_ detail: String, _ remedy: String) -> Finding {
             Finding(check: "module \(module.name)", state: .missing, detail: detail, remedy: remedy)
         }
@@ -151,7 +169,7 @@ public enum Readiness {
         var missing: [String] = []
         if !facts.hasDaemon { missing.append("clio") }
         if !hasModules {
-            missing += ["clio-dkms", "linux-headers-\(facts.release)"].filter { !packages.contains($0) }
+            missing += modulePackages(facts).filter { !packages.contains($0) }
         }
         guard missing.isEmpty else {
             let list = missing.joined(separator: " ")
@@ -159,9 +177,9 @@ public enum Readiness {
                 check: "packages", state: .missing, detail: "not installed: \(list)", remedy: "apt install \(list)")
         }
         let own = ["clio", "clio-dkms"].filter(packages.contains)
+        let none = hasModules ? "not needed: Clio is here without them" : "there is none for kernel \(facts.release)"
         return Finding(
-            check: "packages", state: .ok,
-            detail: own.isEmpty ? "not needed: Clio is here without them" : own.joined(separator: " "))
+            check: "packages", state: .ok, detail: own.isEmpty ? none : own.joined(separator: " "))
     }
 
     private static func clock(_ facts: MachineFacts) -> Finding {

@@ -11,9 +11,10 @@ struct NodeBootstrap: AsyncParsableCommand {
             Looks at kernel, modules, packages, clock, Ceph access, network and firewall, and says for each whether it is ok,
             and else what mends it. Changes nothing. Exit status 1 if something is missing.
 
-            With --install, does it: installs the Debian packages that are missing, adds the node to the group with --portal,
-            has systemd start cliod at boot, and brings the node up. If something is missing that it cannot mend (a kernel to
-            boot, Ceph's configuration and key, an address, a firewall's rule) it says so, and the group stays as it is.
+            With --install, does it: installs the Debian packages that are missing, adds the node, or a portal of it, to the
+            group with --portal, has systemd start cliod at boot, and brings the node up. If something is missing that it
+            cannot mend (a kernel to boot, Ceph's configuration and key, an address, a firewall's rule) it says so, and the
+            group stays as it is.
             """)
 
     @Option(help: ArgumentHelp("This machine's name in the group (default: its host name).", valueName: "name"))
@@ -24,8 +25,8 @@ struct NodeBootstrap: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "With --install: address that hosts reach this machine at, if the group does not have it yet; more than once "
-                + "for more.", valueName: "portal"))
+            "With --install: address that hosts reach this machine at, added if the group does not have it yet; more than "
+                + "once for more.", valueName: "portal"))
     var portal: [String] = []
 
     @Option(help: ArgumentHelp("Longest wait until hosts are served, seconds, 1 to 3600.", valueName: "seconds"))
@@ -44,7 +45,7 @@ struct NodeBootstrap: AsyncParsableCommand {
             throw ValidationError("--json shows what is found; it does not go with --install")
         }
         for portal in portal {
-            do { _ = try Portal(parsing: portal) } catch { throw ValidationError("--portal \(portal): \(error)") }
+            do { _ = try Portal(parsing: portal) } catch { throw ValidationError("--portal: \(error.message)") }
         }
     }
 
@@ -96,16 +97,17 @@ struct NodeBootstrap: AsyncParsableCommand {
             try await Task.sleep(for: .seconds(1))
             facts = await look()
         }
-        let isNew = facts.isGroupKnown && facts.portals == nil && !portal.isEmpty
-        if isNew {
-            // As it will be; what speaks against it is found before the group is changed.
-            facts.portals = portal.compactMap { try? Portal(parsing: $0) }
-        }
+        let wanted = portal.compactMap { try? Portal(parsing: $0) }
+        let own = facts.portals ?? []
+        let new = facts.isGroupKnown ? wanted.filter { !own.contains($0) } : []
+        // As it will be; what speaks against it is found before the group is changed.
+        if !new.isEmpty { facts.portals = own + new }
         let findings = Readiness.findings(facts)
         guard !findings.contains(where: { $0.state == .missing }) else { return try show(findings, of: facts) }
         let cliod = LocalRelay.executable
-        if isNew {
-            var add = try PortalCommand.Add.parse([facts.node] + portal)
+        for portal in wanted where own.contains(portal) { tell("node \(facts.node) has portal \(portal) already") }
+        if !new.isEmpty {
+            var add = try PortalCommand.Add.parse([facts.node] + new.map(\.description))
             add.options.ceph = ceph
             add.options.group = group
             try await add.run()

@@ -74,6 +74,16 @@ func identities(
     return out
 }
 
+/// Why a change is refused that leaves out a node which serves: its sessions would be cut off, and hosts not told.
+private struct LiveNode: Error, CustomStringConvertible {
+    let name: String
+
+    var description: String {
+        "node \(name) serves hosts, which would be cut off: take it out in order with clio node drain \(name) and "
+            + "clio node remove \(name)"
+    }
+}
+
 /// The last step of a change: shows it and replaces what was read.
 struct GroupChange {
     let store: GroupStore
@@ -90,6 +100,7 @@ struct GroupChange {
             print("nothing to change: group \"\(store.group)\" is at version \(now.version)")
             return nil
         }
+        try await requireOut(of: next.config)
         let changes = now.changes(to: next)
         let (claim, cluster) = (store.claim, store.pool.cluster)
         let gained = images(of: next, notOf: now)
@@ -118,5 +129,12 @@ struct GroupChange {
         let known = Set(other.config.luns.filter { $0.imageID != nil }.map(\.image))
         return one.config.luns.filter { $0.imageID != nil && !known.contains($0.image) }
             .compactMap { try? ImageName(parsing: $0.image) }
+    }
+
+    private func requireOut(of next: ClusterModel.Group) async throws {
+        let gone = Set(snapshot.stored.config.nodes.map(\.name)).subtracting(next.nodes.map(\.name))
+        if gone.isEmpty { return }
+        let members = try await MemberStatus.all(of: snapshot.stored, in: store.pool)
+        if let live = members.first(where: { gone.contains($0.node) && $0.isLive }) { throw LiveNode(name: live.node) }
     }
 }

@@ -184,10 +184,10 @@ struct Apply: AsyncParsableCommand {
 }
 
 /// Reads and checks a group file; says what is wrong with it.
-func parseGroup(_ file: String, secretsOf known: Group? = nil) throws -> Group {
+func parseGroup(_ file: String) throws -> Group {
     let text = try readText(file)
     do {
-        return try GroupFile.parse(text, secretsOf: known)
+        return try GroupFile.parse(text)
     } catch {
         complain(error.problems, in: file)
         throw Exit.badGroup

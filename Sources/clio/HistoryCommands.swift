@@ -60,7 +60,8 @@ struct RollbackCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rollback", abstract: "Make a group be again what it was at an earlier version.",
         discussion:
-            "That is a new version, too, and can be rolled back. Refused if an image was created anew meanwhile.")
+            "That is a new version, too, and can be rolled back. Refused if an image was deleted or created anew meanwhile."
+    )
 
     @Argument(help: ArgumentHelp("Which; see clio history.", valueName: "version"))
     var version: Int
@@ -80,8 +81,8 @@ struct RollbackCommand: AsyncParsableCommand {
             let store = try await ceph.store(group.group, in: cluster)
             let snapshot = try await store.load()
             let old = try await store.version(version, now: snapshot.stored).config
-            let images = try await identities(of: old, in: cluster, allowingMissing: allowMissingImages)
-            let wanted = try old.restored(version: version, images: images)
+            let images = try await identities(of: old, in: cluster, allowingMissing: true)
+            let wanted = try old.restored(version: version, images: images, allowingMissing: allowMissingImages)
                 .completed(fsid: cluster.fsid, images: images, previous: snapshot.stored.config)
             let change = GroupChange(store: store, snapshot: snapshot, dryRun: dryRun)
             _ = try await change.commit(wanted, command: "clio rollback \(version)")
@@ -94,7 +95,7 @@ struct PlanCommand: AsyncParsableCommand {
         commandName: "plan", abstract: "Show what each node would do.",
         discussion: """
             With a file: to get from the group as it is to the file's. Without: to get from the version that the node says
-            it has taken on to the present one. What was changed on a node by hand is not seen.
+            it has taken on to the present one. What was changed on a node by hand is not seen. A drained node does nothing.
             """)
 
     @Option(
@@ -109,25 +110,39 @@ struct PlanCommand: AsyncParsableCommand {
     var json = false
 
     @OptionGroup var ceph: CephOptions
-    @OptionGroup var group: GroupOption
+
+    @Option(help: ArgumentHelp("The group (default: the one the file names, or default).", valueName: "name"))
+    var group: String?
 
     func run() async throws {
         try await reporting {
+            let text = try file.map(readText)
             let cluster = try await ceph.connect()
-            let store = try await ceph.store(group.group, in: cluster)
+            let store = try await ceph.store(group ?? text.flatMap(GroupFile.groupName) ?? "default", in: cluster)
             let now = try await store.load().stored
             var next = now
             var before: [String: StoredGroup] = [:]
-            if let file {
-                let wanted = try parseGroup(file, secretsOf: now.config)
+            var unknown: [String: String] = [:]
+            if let text, let file {
+                let wanted: ClusterModel.Group
+                do {
+                    wanted = try GroupFile.parse(text, secretsOf: now.config)
+                } catch let error as InvalidGroup {
+                    complain(error.problems, in: file)
+                    throw Exit.badGroup
+                }
                 let images = try await identities(of: wanted, in: cluster, allowingMissing: true)
                 let complete = try wanted.completed(fsid: cluster.fsid, images: images, previous: now.config)
                 next = try now.applying(complete) ?? now
                 for node in now.config.nodes { before[node.name] = now }
             } else {
                 for member in try await MemberStatus.all(of: now, in: try await cluster.pool(ceph.pool)) {
-                    guard let version = member.report?.version, version > 0 else { continue }
-                    before[member.node] = try await store.version(version, now: now)
+                    guard member.drained == nil, let version = member.report?.version, version > 0 else { continue }
+                    do {
+                        before[member.node] = try await store.version(version, now: now)
+                    } catch GroupStore.Failure.forgotten {
+                        unknown[member.node] = "not known: it is at version \(version), which is not kept any more"
+                    }
                 }
             }
             let names = next.config.nodes.map(\.name)
@@ -137,12 +152,14 @@ struct PlanCommand: AsyncParsableCommand {
                     "clio: group \"\(store.group)\" has no node \"\(node)\"; it has \(all.joined(separator: ", "))")
                 throw Exit.failed
             }
-            let plans = try all.filter { node == nil || $0 == node }.map {
-                try NodeForecast(node: $0, from: before[$0], to: next)
+            let plans = try all.filter { node == nil || $0 == node }.map { name in
+                if let why = unknown[name] { return NodeForecast(node: name, note: why) }
+                return try NodeForecast(node: name, from: before[name], to: next)
             }
             if json { return try printJSON(plans) }
             for plan in plans {
-                print("node \(plan.node): \(plan.steps.isEmpty ? "nothing to do" : "\(plan.steps.count) steps")")
+                let summary = plan.steps.isEmpty ? "nothing to do" : "\(plan.steps.count) steps"
+                print("node \(plan.node): \(plan.note ?? summary)")
                 for step in plan.steps { print("    \(step)") }
             }
         }

@@ -50,12 +50,15 @@ struct NodeUp: AsyncParsableCommand {
         try await reporting {
             try Gateway.requireRoot("up")
             let cluster = try await ceph.connect()
-            let stored = try await ceph.store(group.group, in: cluster).load().stored
+            let store = try await ceph.store(group.group, in: cluster)
+            let stored = try await store.load().stored
             let name = try Gateway.nodeName(node, in: stored.config)
             if let drained = stored.drained?[name] { throw DrainedNode(name: name, change: drained) }
             let quiet = json
             if alone {
-                let report = try await Gateway().up(node: name, stored: stored, cluster: cluster) {
+                let report = try await Gateway().up(
+                    node: name, stored: stored, cluster: cluster, claim: store.claim
+                ) {
                     if !quiet { tell($0) }
                 }
                 return try finish(report, json: json, summary: summary(name, stored.version, report))
@@ -247,7 +250,8 @@ struct StatusCommand: AsyncParsableCommand {
         printTable(
             "Nodes",
             [
-                "node", "record", "relay", "version", "lease", "age s", "left s", "beat", "sessions", "sent", "acked",
+                "node", "record", "relay", "for", "version", "lease", "age s", "left s", "beat", "sessions", "sent",
+                "acked",
                 "late",
                 "refused", "applied",
             ],
@@ -257,7 +261,9 @@ struct StatusCommand: AsyncParsableCommand {
                 func seconds(_ value: Double?) -> String { value.map { String(format: "%.1f", $0) } ?? "-" }
                 return [
                     member.node + (member.node == status.node ? " (this)" : ""), member.state,
-                    report?.phase ?? "no answer", number(report?.version), number(report?.epoch),
+                    report?.phase ?? (member.drained == nil ? "no answer" : "drained"),
+                    (member.since ?? member.drained?.time).map(PassedTime.text) ?? "-", number(report?.version),
+                    number(report?.epoch),
                     seconds(report?.leaseAge),
                     seconds(report?.leaseLeft), number(member.beat), number(report?.sessions),
                     number(report?.events.sent), number(report?.events.acknowledged), number(report?.events.late),

@@ -151,7 +151,7 @@ func printTable(_ heading: String, _ columns: [String], _ rows: [[String]]) {
 enum PassedTime {
     /// - Parameter since: seconds since 1970.
     static func text(since: Double) -> String {
-        let seconds = max(0, Int(Date().timeIntervalSince1970 - since))
+        let seconds = Int(min(max(0, Date().timeIntervalSince1970 - since), 1e12))
         switch seconds {
         case ..<120: return "\(seconds) s"
         case ..<7200: return "\(seconds / 60) min"

@@ -67,17 +67,33 @@ struct TargetCommand: AsyncParsableCommand {
         var luns: String?
         @Option(help: ArgumentHelp("iSCSI names of the hosts it admits, or all.", valueName: "names"))
         var hosts: String?
+        @Option(
+            name: .customLong("port"),
+            help: ArgumentHelp(
+                "In another fabric than iSCSI: a node and the name of its port; may be repeated.",
+                valueName: "node=port"))
+        var ports: [String] = []
 
         func validate() throws {
-            _ = (try names(nodes, "nodes"), try numbers(luns), try names(hosts, "hosts"))
+            _ = (try names(nodes, "nodes"), try numbers(luns), try names(hosts, "hosts"), try portsByNode())
         }
 
-        var isEmpty: Bool { access == nil && nodes == nil && luns == nil && hosts == nil }
+        var isEmpty: Bool { access == nil && nodes == nil && luns == nil && hosts == nil && ports.isEmpty }
+
+        private func portsByNode() throws -> [String: [String]] {
+            try ports.reduce(into: [:]) { result, text in
+                guard let sign = text.firstIndex(of: "="), sign > text.startIndex else {
+                    throw ValidationError("--port is NODE=PORT, not \"\(text)\"")
+                }
+                let port = String(text[text.index(after: sign)...])
+                result[String(text[..<sign]), default: []] += port.isEmpty ? [] : [port]
+            }
+        }
 
         func set(_ iqn: String, in group: inout ClusterModel.Group) throws {
             try group.setTarget(
                 iqn, access: access, nodes: try names(nodes, "nodes"), luns: try numbers(luns),
-                hosts: try names(hosts, "hosts"))
+                hosts: try names(hosts, "hosts"), ports: try portsByNode())
         }
     }
 
@@ -89,33 +105,20 @@ struct TargetCommand: AsyncParsableCommand {
         @Argument(help: ArgumentHelp("Its iSCSI name; in another fabric, any name.", valueName: "name"))
         var iqn: String
         @Option(help: ArgumentHelp("iscsi, loopback, vhost, srp or fc.", valueName: "fabric")) var fabric = Fabric.iscsi
-        @Option(
-            name: .customLong("port"),
-            help: ArgumentHelp(
-                "A node and the name of its port in the fabric; may be repeated.", valueName: "node=port"))
-        var ports: [String] = []
         @OptionGroup var lists: Lists
         @OptionGroup var options: ChangeOptions
 
         func validate() throws {
-            guard fabric != .iscsi || ports.isEmpty else { throw ValidationError("--port goes with another --fabric") }
-            _ = try portsByNode()
-        }
-
-        private func portsByNode() throws -> [String: [String]] {
-            try ports.reduce(into: [:]) { result, text in
-                let parts = text.split(separator: "=", maxSplits: 1).map(String.init)
-                guard parts.count == 2 else { throw ValidationError("--port is NODE=PORT, not \"\(text)\"") }
-                result[parts[0], default: []].append(parts[1])
+            guard fabric != .iscsi || lists.ports.isEmpty else {
+                throw ValidationError("--port goes with another --fabric")
             }
         }
 
         func run() async throws {
-            let ports = try portsByNode()
             try await options.change("clio target add \(iqn)") { group, _ in
                 let target =
                     fabric == .iscsi
-                    ? ClusterTarget(iqn: iqn) : ClusterTarget(name: iqn, fabric: fabric, ports: ports)
+                    ? ClusterTarget(iqn: iqn) : ClusterTarget(name: iqn, fabric: fabric, ports: [:])
                 try group.addTarget(target)
                 try lists.set(iqn, in: &group)
             }
@@ -134,14 +137,18 @@ struct TargetCommand: AsyncParsableCommand {
 
     struct Set: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Change what is given of a target.", discussion: "What is not given stays as it is.")
-        @Argument(help: ArgumentHelp("Its iSCSI name.", valueName: "iqn")) var iqn: String
+            abstract: "Change what is given of a target.",
+            discussion: """
+                What is not given stays as it is. --port replaces the ports of the nodes that are named, and with NODE= takes \
+                a node off the target.
+                """)
+        @Argument(help: ArgumentHelp("Its name.", valueName: "name")) var iqn: String
         @OptionGroup var lists: Lists
         @OptionGroup var options: ChangeOptions
 
         func validate() throws {
             guard !lists.isEmpty else {
-                throw ValidationError("say what to set: --access, --nodes, --luns or --hosts")
+                throw ValidationError("say what to set: --access, --nodes, --luns, --hosts or --port")
             }
         }
 
@@ -151,14 +158,39 @@ struct TargetCommand: AsyncParsableCommand {
     }
 
     struct List: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "List the targets.")
+        static let configuration = CommandConfiguration(
+            abstract: "List the targets.",
+            discussion: "With it, whether discovery asks for CHAP (on), and proves itself to the host (mutual).")
         @OptionGroup fileprivate var options: ListOptions
 
+        /// A target with what discovery, which all of iSCSI's share, asks for.
+        private struct Row: Encodable {
+            let target: ClusterTarget
+            /// `nil`: the fabric has none.
+            let discovery: String?
+
+            private enum CodingKeys: CodingKey { case discovery }
+
+            func encode(to encoder: any Encoder) throws {
+                try target.encode(to: encoder)
+                var container = encoder.container(keyedBy: CodingKeys.self)
+                try container.encodeIfPresent(discovery, forKey: .discovery)
+            }
+        }
+
+        private func rows(_ group: ClusterModel.Group) -> [Row] {
+            let chap = group.discovery.map { $0.mutualUser == nil ? "on" : "mutual" } ?? "off"
+            return group.targets.map { Row(target: $0, discovery: $0.fabric == .iscsi ? chap : nil) }
+        }
+
         func run() async throws {
-            try await options.list(\.targets, ["target", "fabric", "access", "nodes", "luns", "hosts"]) {
-                [
-                    $0.iqn, $0.fabric.rawValue, $0.access.rawValue, text($0.ports?.keys.sorted() ?? $0.nodes),
-                    text($0.luns), $0.access == .open ? "any" : text($0.hosts),
+            let columns = ["target", "fabric", "access", "discovery CHAP", "nodes", "luns", "hosts"]
+            try await options.list(rows, columns) { row in
+                let target = row.target
+                return [
+                    target.iqn, target.fabric.rawValue, target.access.rawValue, row.discovery ?? "-",
+                    text(target.ports?.keys.sorted() ?? target.nodes), text(target.luns),
+                    target.access == .open ? "any" : text(target.hosts),
                 ]
             }
         }
@@ -198,12 +230,37 @@ struct LUNCommand: AsyncParsableCommand {
 
     struct Remove: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Stop exporting a LUN.", discussion: "The image and its data stay.")
+            abstract: "Stop exporting a LUN.",
+            discussion: "The image and its data stay, and so do the registrations of hosts with it (clio pr).")
         @Argument(help: ArgumentHelp("Its number or image.", valueName: "lun")) var lun: String
         @OptionGroup var options: ChangeOptions
 
         func run() async throws {
-            try await options.change("clio lun remove \(lun)") { group, _ in try group.removeLUN(lun) }
+            var before: StoredGroup?
+            try await options.change("clio lun remove \(lun)") { group, now in
+                let removed = try group.removeLUN(lun)
+                before = now
+                before?.config.luns = removed.imageID == nil ? [] : [removed]
+            }
+            if let before { await warn(of: before) }
+        }
+
+        /// What is done is done, whether or not this can be told.
+        ///
+        /// - Parameter before: the group with what was removed for its only LUN.
+        private func warn(of before: StoredGroup) async {
+            var problems: [String] = []
+            do {
+                let reports = await ReservationReport.all(of: before, in: try await options.ceph.connect(), &problems)
+                for report in reports where !report.registrations.isEmpty {
+                    let hosts = Swift.Set(report.registrations.map(\.path.initiator)).sorted()
+                    complain(
+                        "clio: image \(report.image) keeps the registrations of \(hosts.joined(separator: ", ")) for when "
+                            + "it is a LUN again; clio pr clear \(report.image), on a node that serves it, removes them"
+                    )
+                }
+            } catch { problems.append("\(error)") }
+            for problem in problems { complain("clio: \(problem)") }
         }
     }
 
@@ -255,6 +312,8 @@ struct HostCommand: AsyncParsableCommand {
         @Option(help: ArgumentHelp("File with the target's CHAP secret.", valueName: "path"))
         var mutualPasswordFile: String?
 
+        var isEmpty: Bool { user == nil && mutualUser == nil }
+
         func validate() throws {
             guard (user == nil) == (passwordFile == nil) else {
                 throw ValidationError("--user and --password-file go together")
@@ -262,19 +321,18 @@ struct HostCommand: AsyncParsableCommand {
             guard (mutualUser == nil) == (mutualPasswordFile == nil) else {
                 throw ValidationError("--mutual-user and --mutual-password-file go together")
             }
-            guard mutualUser == nil || user != nil else {
-                throw ValidationError("--mutual-user needs --user: the target proves itself to who has proved itself")
-            }
             guard passwordFile != "-" || mutualPasswordFile != "-" else {
                 throw ValidationError("only one secret can come from standard input")
             }
         }
 
-        func read() throws -> CHAP? {
-            guard let user, let passwordFile else { return nil }
-            return CHAP(
-                user: user, password: try secret(passwordFile), mutualUser: mutualUser,
-                mutualPassword: try mutualPasswordFile.map(secret))
+        func read() throws -> [CHAPChange] {
+            var changes: [CHAPChange] = []
+            if let user, let passwordFile { changes.append(.own(user: user, password: try secret(passwordFile))) }
+            if let mutualUser, let mutualPasswordFile {
+                changes.append(.mutual(user: mutualUser, password: try secret(mutualPasswordFile)))
+            }
+            return changes
         }
 
         private func secret(_ file: String) throws -> Secret {
@@ -294,15 +352,20 @@ struct HostCommand: AsyncParsableCommand {
         @OptionGroup var credentials: Credentials
         @OptionGroup var options: ChangeOptions
 
-        func validate() throws { _ = try numbers(luns) }
+        func validate() throws {
+            _ = try numbers(luns)
+            guard credentials.mutualUser == nil || credentials.user != nil else {
+                throw ValidationError("--mutual-user needs --user: the target proves itself to who has proved itself")
+            }
+        }
 
         func run() async throws {
             let chap = try credentials.read()
             try await options.change("clio host add \(iqn)") { group, _ in
-                var host = Host(iqn: iqn, chap: chap)
+                var host = Host(iqn: iqn)
                 host.fabric = fabric
                 try group.addHost(host, targets: target)
-                try group.setHost(iqn, luns: try numbers(luns))
+                try group.setHost(iqn, chap: chap, luns: try numbers(luns))
             }
         }
     }
@@ -323,24 +386,31 @@ struct HostCommand: AsyncParsableCommand {
         @Argument(help: ArgumentHelp("Its iSCSI name.", valueName: "iqn")) var iqn: String
         @Option(help: ArgumentHelp("Numbers of the LUNs it sees, or all.", valueName: "numbers")) var luns: String?
         @Flag(help: "Let it in without CHAP.") var noChap = false
+        @Flag(help: "The target does not prove itself to it any more.") var noMutual = false
         @OptionGroup var credentials: Credentials
         @OptionGroup var options: ChangeOptions
 
         func validate() throws {
             _ = try numbers(luns)
-            guard noChap || luns != nil || credentials.user != nil else {
-                throw ValidationError("say what to set: --luns, --user with --password-file, or --no-chap")
+            guard noChap || noMutual || luns != nil || !credentials.isEmpty else {
+                throw ValidationError(
+                    "say what to set: --luns, --user with --password-file, --mutual-user with --mutual-password-file, "
+                        + "--no-mutual or --no-chap")
             }
-            guard !noChap || credentials.user == nil else {
-                throw ValidationError("--no-chap and --user exclude each other")
+            guard !noChap || (credentials.isEmpty && !noMutual) else {
+                throw ValidationError("--no-chap goes with no other option of CHAP")
+            }
+            guard !noMutual || credentials.mutualUser == nil else {
+                throw ValidationError("--no-mutual and --mutual-user exclude each other")
             }
         }
 
         func run() async throws {
-            let chap = try credentials.read()
+            var chap = try credentials.read()
+            if noChap { chap.append(.removeAll) }
+            if noMutual { chap.append(.removeMutual) }
             try await options.change("clio host set \(iqn)") { group, _ in
-                let change: CHAP?? = noChap ? .some(nil) : chap.map { .some($0) }
-                try group.setHost(iqn, chap: change, luns: try numbers(luns))
+                try group.setHost(iqn, chap: chap, luns: try numbers(luns))
             }
         }
     }
@@ -387,7 +457,10 @@ struct PortalCommand: AsyncParsableCommand {
     }
 
     struct Remove: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Remove portals from a node.")
+        static let configuration = CommandConfiguration(
+            abstract: "Remove portals from a node.",
+            discussion:
+                "A node that serves does not leave the group so, but in order: clio node drain, clio node remove.")
         @OptionGroup var place: Place
         @Argument(help: ArgumentHelp("Addresses.", valueName: "portal")) var portals: [String] = []
         @Flag(help: "All: the node leaves the group, or the target uses the node's own again.") var all = false
@@ -423,29 +496,43 @@ struct PortalCommand: AsyncParsableCommand {
     }
 
     struct List: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "List the portals, by node and target.")
+        static let configuration = CommandConfiguration(
+            abstract: "List the portals, by node and target; in another fabric than iSCSI, the ports.")
         @OptionGroup fileprivate var options: ListOptions
 
         private struct Row: Encodable {
             let node: String
             /// `nil`: no target has the node's own.
             let target: String?
-            let portals: [String]
+            let fabric: Fabric
+            /// iSCSI.
+            let portals: [String]?
+            /// Names of the ports in another fabric.
+            let ports: [String]?
         }
 
         private func rows(_ group: ClusterModel.Group) -> [Row] {
             group.nodes.flatMap { node in
                 let served = group.targets.filter { group.nodes(of: $0).contains(node) }
-                let rows = served.map {
-                    Row(node: node.name, target: $0.iqn, portals: group.portals(of: $0, on: node))
+                let rows = served.map { target in
+                    Row(
+                        node: node.name, target: target.iqn, fabric: target.fabric,
+                        portals: target.fabric == .iscsi ? group.portals(of: target, on: node) : nil,
+                        ports: target.ports?[node.name])
                 }
-                return rows.isEmpty ? [Row(node: node.name, target: nil, portals: node.portals)] : rows
+                // A node without portals, none of whose targets needs any, is whole.
+                let isWhole = served.contains { $0.fabric == .iscsi || node.portals.isEmpty }
+                let own = Row(node: node.name, target: nil, fabric: .iscsi, portals: node.portals, ports: nil)
+                return isWhole ? rows : [own] + rows
             }
         }
 
         func run() async throws {
-            try await options.list(rows, ["node", "target", "portals"]) {
-                [$0.node, $0.target ?? "-", $0.portals.joined(separator: ", ")]
+            try await options.list(rows, ["node", "target", "fabric", "portals or ports"]) {
+                [
+                    $0.node, $0.target ?? "-", $0.fabric.rawValue,
+                    ($0.portals ?? $0.ports ?? []).joined(separator: ", "),
+                ]
             }
         }
     }

@@ -84,6 +84,9 @@ extension GatewayTests {
             Case("10.77.0.12", by: "127.0.0.1", "127.0.0.1 is a loopback address"),
             Case("10.77.0.12", by: "gw2.example.org", "gw2.example.org", "10.0.0.1:3260"),
             Case("\"10.77.0.12:3260\"", by: "", "nodes[1].portals", "at least one portal"),
+            Case(
+                file: file.replacing("  - name: gw2\n    portals: [\"10.77.0.12:3260\"]\n", with: ""), 1,
+                "node gw2 serves hosts", "clio node drain gw2", "clio node remove gw2"),
             Case("lun: 0", by: "lun: -1", "luns[0].lun", "0 to 16383", "-1"),
             Case("lun: 0", by: "lun: 16384", "luns[0].lun", "0 to 16383", "16384"),
             Case("lun: 0", by: "lun: zero", "luns[0].lun", "whole number", "zero"),
@@ -132,6 +135,9 @@ extension GatewayTests {
             Case("target set \(target) --nodes gw9", 2, "target \(target): nodes[0]", "no node \"gw9\"", "gw1"),
             Case("target set \(target) --luns 0,77", 2, "target \(target): luns[1]", "no LUN 77"),
             Case("target set \(target) --access nobody", 64, "nobody", "'open' and 'hosts'"),
+            Case("target set \(target) --port gw1=naa.5001405000000001", 1, "target \(target) is iSCSI's", "--nodes"),
+            Case("target set \(target) --port gw1", 64, "NODE=PORT"),
+            Case("target add \(target)2 --port gw1=naa.5001405000000001", 64, "--fabric"),
             Case("target add x --fabric token-ring", 64, "token-ring", "'loopback'"),
             Case("target add x --fabric srp --port gw1=zz", 2, "target x: ports.gw1[0]", "32 hexadecimal digits", "zz"),
             Case("host add Bad_Name", 2, "host Bad_Name", "not an iSCSI name"),
@@ -144,13 +150,26 @@ extension GatewayTests {
             Case("host add iqn.2026-01.example:h --luns 77", 2, "host iqn.2026-01.example:h: luns[0]", "no LUN 77"),
             Case("host set iqn.2026-01.example:none", 64, "--luns"),
             Case("host set iqn.2026-01.example:none --no-chap", 1, "no host"),
+            Case("host set iqn.2026-01.example:none --no-chap --no-mutual", 64, "--no-chap"),
+            Case("host set iqn.2026-01.example:none --mutual-user u", 64, "--mutual-password-file"),
+            Case(
+                "host add iqn.2026-01.example:h --mutual-user u --mutual-password-file -", 64,
+                "--mutual-user needs --user"
+            ),
             Case("portal add gw1 10.77.0.11", 2, "node gw1", "10.77.0.11:3260 is already used at node gw1"),
             Case("portal add gw3 nowhere", 2, "node gw3", "\"nowhere\" is not an IPv4 address"),
             Case("portal remove gw1 10.1.1.1", 1, "10.1.1.1", "10.77.0.11"),
+            Case("portal remove gw1 10.77.0.11", 1, "last portal of node gw1", "clio node remove gw1"),
+            Case("portal remove gw1 --all", 1, "node gw1 serves hosts", "clio node drain gw1", "clio node remove gw1"),
             Case("portal remove gw9 --all", 1, "no node \"gw9\"", "did you mean"),
             Case("rollback 99999", 1, "version 99999", "clio history"),
             Case("rollback zero", 64, "zero"),
             Case("history --limit 0", 64, "1 to 101"),
+            Case(
+                "plan -f -", 1, "no group \"nothere\"", input: file.replacing("group: default", with: "group: nothere")),
+            Case(
+                "plan -f - --group default", 2, "group \"nothere\"",
+                input: file.replacing("group: default", with: "group: nothere")),
             Case("plan --node gw9", 1, "no node \"gw9\"", "it has gw1, gw2"),
             Case("get --group none", 1, "no group \"none\"", "clio group init --group none"),
             Case("get --group ../etc", 2, "\"../etc\" is not"),
@@ -189,6 +208,7 @@ extension GatewayTests {
             let result = try await cluster.lab.host([clio] + words + ceph, input: Array(one.input.utf8))
             #expect(result.status == one.status, "\(result.errorText)")
             for text in one.says { #expect(result.errorText.contains(text), "\(result.errorText)") }
+            #expect(!result.errorText.contains("Fault("), "\(result.errorText)")
             // What is wrong is said to people, not to what reads the output.
             if words[0] != "status" { #expect(result.outputText.isEmpty, "\(result.outputText)") }
             #expect(try await Self.group(cluster, clio) == before, "nothing half done")

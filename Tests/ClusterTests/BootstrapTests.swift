@@ -100,11 +100,27 @@ extension GatewayTests {
                 node.name, [clio, "node", "bootstrap", "--install", "--portal", "10.77.0.99"])
             #expect(
                 result.status == 1 && result.outputText.contains("no interface has 10.77.0.99"), "\(result.outputText)")
+            let none = try await cluster.lab.exec(
+                "gw1", [clio, "node", "bootstrap", "--install", "--portal", "10.77.0.99"])
+            #expect(none.status == 1 && none.outputText.contains("no interface has 10.77.0.99"), "\(none.outputText)")
             // A gateway that serves is left as it is.
             try await cluster.lab.synchroniseClock("gw1")
             let again = try await cluster.lab.check("gw1", [clio, "node", "bootstrap", "--install"])
             #expect(again.contains("nothing to change"), "\(again)")
             #expect(try await version() == before)
+        }
+
+        /// A gateway gets a portal that it lacks; of one that it has this is said.
+        @Test func installAnotherPortal() async throws {
+            try await cluster.lab.synchroniseClock("gw1")
+            let own = try #require(cluster.gateways.first { $0.name == "gw1" }).address
+            let install = [clio, "node", "bootstrap", "--install", "--portal", own, "--portal", "\(own):3261"]
+            let made = try await cluster.lab.check("gw1", install)
+            #expect(made.contains("node gw1 has portal \(own):3260 already"), "\(made)")
+            #expect(try await cluster.exec("gw1", clio, "portal", "list").contains("\(own):3261"))
+            let again = try await cluster.lab.check("gw1", install)
+            #expect(again.contains("portal \(own):3261 already") && again.contains("nothing to change"), "\(again)")
+            try await cluster.export()
         }
 
         /// Gateways are a client of their own, which may do what it must and nothing else.

@@ -140,6 +140,8 @@ extension GatewayTests {
             let back = try await run("rollback", String(before + 4))
             #expect(back.status == 2 && back.errorText.contains("image rbd/verb4 of version \(before + 4)"), "\(back)")
             #expect(back.errorText.contains("--allow-missing-images"), "\(back)")
+            let without = try await good("rollback", String(before + 4), "--allow-missing-images", "--dry-run")
+            #expect(without.contains("image rbd/verb4, serial ?"), "\(without)")
             try await good("lun", "add", "rbd/verb1", "--dry-run")
             #expect(try await good("lun", "add", "rbd/verb1").contains("LUN \((numbers.max() ?? 0) + 1)"))
             try await cluster.export()

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import ClusterModel
+import Foundation
 import Testing
 
 @testable import Target
@@ -93,6 +94,29 @@ import Testing
         let bad = bad(facts)
         #expect(bad.count == 7)
         #expect(bad.last?.remedy == "apt install clio-dkms linux-headers-6.12.90")
+    }
+
+    /// No package mends what DKMS does not build, or has not built.
+    @Test func noModulesByDKMS() throws {
+        var facts = try good()
+        facts.packages = ["clio", "clio-dkms", "linux-headers-6.12.90"]
+        facts.modules[2].file = .other
+        #expect(bad(facts).map(\.check) == ["module rbd"])
+        #expect(bad(facts).first?.remedy?.contains("see dkms status") == true)
+        facts.release = "6.19.1"
+        #expect(bad(facts).map(\.check) == ["module rbd"])
+        let remedy = try #require(bad(facts).first?.remedy)
+        #expect(remedy.contains("for kernels 6.12.* only (dkms status") && !remedy.contains("install"), "\(remedy)")
+        facts.packages = ["clio"]
+        #expect(Readiness.packagesToInstall(facts) == [])
+    }
+
+    /// What is said of clio-dkms is what is packed.
+    @Test func seriesOfDKMS() throws {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        let script = try String(contentsOf: root.appending(path: "packaging/deb.sh"), encoding: .utf8)
+        #expect(script.contains("kernel=${KERNEL:-\(Readiness.series)}"))
     }
 
     @Test func whatCannotBeToldIsNoFault() throws {
