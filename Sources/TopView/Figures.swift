@@ -69,7 +69,8 @@ public struct NodeFigures: Sendable, Equatable {
         self.node = node
         self.group = group
         isServing = serving.value == 1
-        phase = samples["clio_phase"].first { $0.value == 1 }?.labels["phase"] ?? "not attached"
+        let idle = samples.value("clio_drained") == 1 ? "drained" : "not attached"
+        phase = samples["clio_phase"].first { $0.value == 1 }?.labels["phase"] ?? idle
         leaseAge = samples.value("clio_lease_age_seconds")
         leaseLeft = samples.value("clio_lease_left_seconds")
         version = whole("clio_config_version")

@@ -55,7 +55,8 @@ extension DispatchSemaphore {
         status.phase = phase
         status.until = Relay.Instant(nanoseconds: 9_000_000_000)
         return NodeReport(
-            node: "gw1", status: status, since: 3, seen: ["gw2": .init(state: "up", since: 4)], now: Relay.Instant(nanoseconds: 5_000_000_000), lease: .seconds(5),
+            node: "gw1", status: status, since: 3, seen: ["gw2": .init(state: "up", since: 4)],
+            now: Relay.Instant(nanoseconds: 5_000_000_000), lease: .seconds(5),
             sessions: 3,
             inFlight: 1, orphans: 0, events: NodeReport.Events(), version: 2, versionSince: 1,
             uptime: .seconds(7), problems: problems)

@@ -193,7 +193,8 @@ import Testing
         #expect(claim.fault(image) == nil && claim.stranger(image, members: []) == nil)
         image.lockTag = "clio:other/default"
         let text = try #require(claim.fault(image))
-        #expect(text.contains("belongs to group other/default") && text.hasSuffix("rbd lock rm rbd/ns/lun0 clio client.5"))
+        #expect(
+            text.contains("belongs to group other/default") && text.hasSuffix("rbd lock rm rbd/ns/lun0 clio client.5"))
         image.lockTag = "somebody's"
         #expect(try #require(claim.fault(image)).contains("believes to be alone"))
     }

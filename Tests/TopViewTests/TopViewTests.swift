@@ -109,6 +109,12 @@ import Testing
         #expect(!frame.lines.joined().unicodeScalars.contains { $0.properties.generalCategory == .control })
     }
 
+    @Test func drained() {
+        let labels = "{group=\"g\",node=\"gw1\"}"
+        #expect(NodeFigures(Samples("clio_serving\(labels) 0\nclio_drained\(labels) 1\n"))?.phase == "drained")
+        #expect(NodeFigures(Samples("clio_serving\(labels) 0\n"))?.phase == "not attached")
+    }
+
     @Test func whatIsNoCliod() {
         #expect(NodeFigures(Samples("up 1\nclio_serving 1\n")) == nil)
     }
