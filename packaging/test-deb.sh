@@ -18,9 +18,15 @@ for deb in "$out"/clio_*.deb "$out"/clio-dkms_*.deb; do
 done
 "$work/root/usr/bin/clio" --version
 unit=$(find "$work/root" -name 'cliod@.service')
-for path in /usr/bin/cliod /usr/lib/modprobe.d/clio.conf /usr/lib/modules-load.d/clio.conf; do
-	[[ -f $work/root$path ]] || { echo "test-deb.sh: package clio has no $path" >&2; exit 1; }
+completions=(/usr/share/bash-completion/completions/clio /usr/share/zsh/vendor-completions/_clio
+	/usr/share/fish/vendor_completions.d/clio.fish)
+for path in /usr/bin/cliod /usr/lib/modprobe.d/clio.conf /usr/lib/modules-load.d/clio.conf "${completions[@]}"; do
+	[[ -s $work/root$path ]] || { echo "test-deb.sh: package clio has no $path" >&2; exit 1; }
 done
+
+echo "completions"
+# shellcheck disable=SC2016 # expanded where it is sourced
+bash --norc -euc 'source "$1"; complete -p clio' bash "$work/root${completions[0]}" >/dev/null
 
 echo "systemd-analyze verify"
 # The program is in the package, not yet on this machine.
@@ -52,6 +58,8 @@ dkms=(dkms --dkmstree "$work/dkms" --sourcetree "$work/root/usr/src" --installtr
 "${dkms[@]}" add "clio/$version"
 "${dkms[@]}" build "clio/$version" || { cat "$work/dkms/clio/$version/build/make.log" >&2; exit 1; }
 built=$(find "$work/dkms/clio/$version/$release" -name '*.ko*' -printf '%f\n' | sort)
+# The series does not touch it, and Debian has none.
+grep -q '^tcm_remote\.ko' <<<"$built" || { echo "test-deb.sh: DKMS does not build tcm_remote" >&2; exit 1; }
 # The kernel's own modules are there, too: DKMS does not replace those that it takes for the same.
 mkdir -p "$work/modules/$release/kernel"
 for module in $built; do

@@ -6,15 +6,15 @@ public struct Redaction: Sendable {
 
     /// - Parameters:
     ///   - groups: those whose CHAP secrets are taken out.
-    ///   - keyrings: texts of Ceph keyrings whose keys are. What looks like a key goes in any case.
-    public init(groups: [Group] = [], keyrings: [String] = []) {
-        var all = groups.flatMap { group in
+    ///   - keys: those of Ceph clients. What looks like a key goes in any case.
+    public init(groups: [Group] = [], keys: [Secret] = []) {
+        let passwords = groups.flatMap { group in
             ([group.discovery] + group.hosts.map(\.chap)).compactMap(\.self)
-                .flatMap { [$0.password, $0.mutualPassword].compactMap { $0?.revealed } }
+                .flatMap { [$0.password, $0.mutualPassword].compactMap(\.self) }
         }
-        all += keyrings.flatMap { $0.matches(of: /key\s*=\s*(\S+)/).map { String($0.1) } }
         // The longest first: one may be a part of another.
-        secrets = Set(all).subtracting(["", Secret.redacted]).sorted { ($0.utf8.count, $0) > ($1.utf8.count, $1) }
+        secrets = Set((passwords + keys).map(\.revealed)).subtracting(["", Secret.redacted])
+            .sorted { ($0.utf8.count, $0) > ($1.utf8.count, $1) }
     }
 
     /// The text with asterisks where a secret was.

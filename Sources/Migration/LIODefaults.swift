@@ -19,6 +19,9 @@ enum LIODefaults {
         "submit_type": ["0"], "unmap_granularity": [], "unmap_granularity_alignment": [], "unmap_zeroes_data": [],
     ]
 
+    /// `parameters` of a target.
+    static let target: [String: [String]] = ["cmd_completion_affinity": ["-1"]]
+
     /// `attributes` of a portal group, in all fabrics.
     static let portalGroup: [String: [String]] = [
         "authentication": [], "cache_dynamic_acls": [], "default_cmdsn_depth": ["16", "64"], "default_erl": ["0"],

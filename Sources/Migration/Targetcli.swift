@@ -179,6 +179,7 @@ private struct TargetcliReader {
             scan.pass(over: place)
             return
         }
+        compare(fields["parameters"], LIODefaults.target, "targets", wwn)
         var enabled = 0
         for item in scan.list(scan.required(fields, "tpgs", in: place)) {
             let tpg = scan.object(item)

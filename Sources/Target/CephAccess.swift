@@ -48,7 +48,7 @@ public enum CephAccess {
     }
 
     /// The client's key: from the keyring given, else from the one ceph.conf names, else from Ceph's usual places.
-    static func key(for options: Cluster.Options) throws(Failure) -> Secret? {
+    public static func key(for options: Cluster.Options) throws(Failure) -> Secret? {
         let entity = "client.\(options.id)"
         let conf = Settings(parsing: SystemFiles.text(options.configuration) ?? "")
         let sections = [entity, "client", "global"]

@@ -22,7 +22,13 @@ public struct Gateway: Sendable {
     /// Something that keeps this machine from being a gateway at all.
     public struct Failure: Error, CustomStringConvertible {
         public let description: String
-        public init(_ description: String) { self.description = description }
+        /// The group does not have the node.
+        public let isUnknownNode: Bool
+
+        public init(_ description: String, isUnknownNode: Bool = false) {
+            self.description = description
+            self.isUnknownNode = isUnknownNode
+        }
     }
 
     /// What ``up(node:stored:cluster:claim:leased:opening:progress:)`` or ``down(group:stored:progress:)`` came to.
@@ -59,14 +65,15 @@ public struct Gateway: Sendable {
         let known = names.isEmpty ? "it has no nodes yet: clio apply" : "it has \(names.joined(separator: ", "))"
         if let node {
             guard names.contains(node) else {
-                throw Failure("group \"\(group.name)\" has no node \"\(node)\"; \(known)")
+                throw Failure("group \"\(group.name)\" has no node \"\(node)\"; \(known)", isUnknownNode: true)
             }
             return node
         }
         let host = SystemFiles.hostName
         if let name = [host, shortHostName].first(where: names.contains) { return name }
         throw Failure(
-            "group \"\(group.name)\" has no node \"\(host)\" (this machine's host name); \(known). Choose with --node")
+            "group \"\(group.name)\" has no node \"\(host)\" (this machine's host name); \(known). Choose with --node",
+            isUnknownNode: true)
     }
 
     /// What a node is called that nobody has given a name: the host name up to the first dot.

@@ -38,7 +38,8 @@ struct Installer {
         }
         if try run(["systemctl", "cat", "cliod@\(group).service"], quietly: true) != 0 {
             let text = String(decoding: PackageResources.cliod__service, as: UTF8.self)
-            try write(text.replacing("/usr/bin/cliod", with: cliod), to: Self.unit)
+            // clio is beside it.
+            try write(text.replacing("/usr/bin/clio", with: String(cliod.dropLast())), to: Self.unit)
             guard try run(["systemctl", "daemon-reload"]) == 0 else {
                 throw Failure(description: "systemctl daemon-reload failed; systemctl status says why")
             }

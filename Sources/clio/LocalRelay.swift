@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import ClusterModel
 import Foundation
 import RelayDriver
 import SystemPackage
@@ -27,10 +28,12 @@ struct LocalRelay {
     }
 
     /// Starts one: by systemd if that has the unit, else by ourselves.
+    ///
+    /// - Parameter arguments: options and their values, in turn.
+    /// - Throws: if it cannot be started, or systemd would start it with other options.
     func start(_ arguments: [String]) throws {
-        if FileManager.default.fileExists(atPath: "/run/systemd/system"),
-            (try? run(["systemctl", "cat", "cliod@\(group).service"])) == 0
-        {
+        if hasUnit {
+            try requireDefaults(arguments)
             guard try run(["systemctl", "start", "--no-block", "cliod@\(group).service"]) == 0 else {
                 throw Failure(
                     description: "systemd cannot start cliod@\(group).service; journalctl -u cliod@\(group) says why")
@@ -43,6 +46,54 @@ struct LocalRelay {
             _ = try spawn([cliod] + arguments, output: Self.log, flags: Self.newSession)
         } catch {
             throw Failure(description: "cannot start \(cliod): \(error); is it installed beside clio?")
+        }
+    }
+
+    private var hasUnit: Bool {
+        FileManager.default.fileExists(atPath: "/run/systemd/system")
+            && (try? run(["systemctl", "cat", "cliod@\(group).service"])) == 0
+    }
+
+    /// Whether none will come any more. systemd may have to wait for the network first, and starts one that fails again.
+    private var hasEnded: Bool {
+        !hasUnit || (try? run(["systemctl", "is-failed", "cliod@\(group).service"])) == 0
+    }
+
+    /// systemd gives cliod the options of ``Installer/defaults``, and none of this command's.
+    private func requireDefaults(_ arguments: [String]) throws {
+        let text = (try? String(contentsOfFile: Installer.defaults, encoding: .utf8)) ?? ""
+        let name = "CLIOD_OPTIONS="
+        let line = text.split(whereSeparator: \.isNewline).last { $0.hasPrefix(name) }?.dropFirst(name.count) ?? ""
+        let there = line.split { " \t\"'".contains($0) }
+            .flatMap { $0.hasPrefix("--") ? $0.split(separator: "=", maxSplits: 1) : [$0] }.map(String.init)
+        var options = there
+        for index in stride(from: 0, to: arguments.count - 1, by: 2) {
+            let (option, value) = (arguments[index], arguments[index + 1])
+            if let known = options.lastIndex(of: option), known + 1 < options.count {
+                options[known + 1] = value
+            } else if !isUsual(option, value) {
+                options += [option, value]
+            }
+        }
+        guard options == there else {
+            throw Failure(
+                description: "systemd starts cliod with other options than this command's: make the line of "
+                    + "\(Installer.defaults)\n  \(try Installer.defaultsLine(options))")
+        }
+    }
+
+    /// Whether cliod does the same without an option.
+    private func isUsual(_ option: String, _ value: String) -> Bool {
+        switch option {
+        // The unit's own.
+        case "--group": return true
+        case "--pool": return value == CephOptions.usualPool
+        case "--ceph-conf": return value == CephOptions.usualConfiguration
+        case "--node":
+            var alone = ClusterModel.Group(name: group)
+            alone.nodes = [Node(name: value, portals: [])]
+            return (try? Gateway.nodeName(nil, in: alone)) != nil
+        default: return false
         }
     }
 
@@ -98,7 +149,7 @@ struct LocalRelay {
                 if report.isServing { return report }
                 if report.phase != told { progress("node \(report.node): \(report.phase)") }
                 told = report.phase
-            } else if answer == nil, ContinuousClock.now > patience {
+            } else if answer == nil, ContinuousClock.now > patience, hasEnded {
                 throw Failure(description: "cliod has ended:\n\(logEnd)")
             }
             try await Task.sleep(for: .milliseconds(100))

@@ -108,6 +108,9 @@ struct NodeDown: AsyncParsableCommand {
             Has cliod leave the group in order: hosts are told to use other paths, what runs is finished, the ports are closed,
             what Clio built in LIO is removed, the images are unmapped, and cliod ends. Modules stay loaded. Where no cliod
             runs, the other nodes take this one for dead and fence it; without Ceph, what is the group's is known by its names.
+
+            The next boot, or clio node up, brings the node back; to keep it out, drain it (clio node drain), or say
+            systemctl disable cliod@GROUP.
             """)
 
     @Option(help: ArgumentHelp("This machine's name in the group; only checked.", valueName: "name"))

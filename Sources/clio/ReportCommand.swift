@@ -88,7 +88,8 @@ struct ReportCommand: AsyncParsableCommand {
             Part("addresses.txt", ["ip", "-brief", "address"]),
             // Secrets are in auth of an ACL and in discovery_auth. Status 2: some attributes cannot be read.
             Part("lio.txt", ["grep", "-rs", "", target, "--exclude-dir=auth", "--exclude-dir=discovery_auth"]),
-            Part("rbd.txt", ["grep", "-rs", "", "/sys/devices/rbd"]),
+            // config_info has the client's key.
+            Part("rbd.txt", ["grep", "-rs", "", "/sys/devices/rbd", "--exclude=config_info"]),
             Part("dmesg.txt", ["dmesg"]),
             Part("journal.txt", ["journalctl", "--no-pager", "-n", "\(lines)", "-u", "cliod@\(group.group).service"]),
             Part("cliod.log", ["tail", "-n", "\(lines)", LocalRelay.log]),
@@ -98,9 +99,9 @@ struct ReportCommand: AsyncParsableCommand {
     /// Of the secrets that are known here; what looks like one goes in any case.
     private func redaction() async -> Redaction {
         let access = CephAccess.options(configuration: ceph.cephConf, id: ceph.id, keyring: ceph.keyring)
-        let keyring = access.keyring.flatMap { try? String(contentsOfFile: $0.string, encoding: .utf8) }
+        let key = try? CephAccess.key(for: access)
         let stored = try? await ceph.store(group.group, in: ceph.connect()).load().stored
-        return Redaction(groups: [stored?.config].compactMap(\.self), keyrings: [keyring].compactMap(\.self))
+        return Redaction(groups: [stored?.config].compactMap(\.self), keys: [key].compactMap(\.self))
     }
 
     private func pack(_ files: URL, into archive: String) async throws {

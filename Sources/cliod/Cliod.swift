@@ -17,6 +17,12 @@ struct Cliod: AsyncParsableCommand {
 
             SIGTERM ends the daemon only: its lease runs on, and a daemon that is back before it lapses goes unnoticed by \
             hosts. `clio node down` has it leave the group: hosts are told, what runs is finished, everything is taken away.
+
+            EXIT STATUS
+              0   the node has left, or the daemon was told to end
+              1   something has to be mended first; standard error says what
+              3   the group has no such node
+              64  the command line is wrong
             """,
         version: Release.version)
 
@@ -73,7 +79,7 @@ struct Cliod: AsyncParsableCommand {
             try await service.run()
         } catch {
             logger.critical("\(error)")
-            throw ExitCode(1)
+            throw ExitCode((error as? Gateway.Failure)?.isUnknownNode == true ? 3 : 1)
         }
     }
 }

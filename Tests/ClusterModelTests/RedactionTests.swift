@@ -17,11 +17,12 @@ import Testing
         return group
     }
 
+    /// A key that does not look like one as well.
     @Test func everySecretGoes() {
-        let redaction = Redaction(groups: [group], keyrings: ["[client.clio]\n\tkey = short+key/of==\n"])
+        let redaction = Redaction(groups: [group], keys: [Secret("short+key/of==")])
         #expect(
-            redaction("discover-me-12, a-secret-of-12-and-more a-secret-of-12; user h; key=short+key/of==,x")
-                == "********, ******** ********; user h; key=********,x")
+            redaction("discover-me-12, a-secret-of-12-and-more a-secret-of-12; user h; secret=short+key/of==,x")
+                == "********, ******** ********; user h; secret=********,x")
     }
 
     /// Keys of clients that nobody named go, too; other base64 stays.

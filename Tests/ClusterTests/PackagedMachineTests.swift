@@ -39,14 +39,26 @@ struct PackagedMachineTests {
             try await type(line, on: machine)
         }
         try await serves(lab, machine)
-        // From boot to exports without a hand on it.
+        // From boot to exports without a hand on it; and its peer does not take it for dead meanwhile.
         try await machine.reboot()
         try await serves(lab, machine)
+        let log = try await lab.check("gw1", ["cat", Lab.daemonLog])
+        #expect(!log.contains("fencing"), "\(log)")
         try await machine.synchroniseClock()
         let again = try await machine.check("clio node bootstrap --install")
         #expect(again.contains("nothing to change"), "\(again)")
+        try await showsPortsOfOthers(lab)
         try await machine.check("clio node down")
         #expect(try await !machine.check("ls /sys/kernel/config/target/core").contains("iblock"))
+        // What systemd would not do is not promised.
+        let options = "--id clio --keyring /etc/ceph/ceph.client.clio.keyring"
+        let refused = try await machine.check("clio node up \(options) 2>&1 || true")
+        #expect(refused.contains("CLIOD_OPTIONS=\"\(options)\""), "\(refused)")
+        // One that the group does not have is not started again and again.
+        try await lab.check("gw1", [try lab.executable("clio"), "node", "remove", "debian"])
+        let unknown = try await machine.check(
+            "systemctl start cliod@default || systemctl show -p ExecMainStatus -p NRestarts cliod@default")
+        #expect(unknown.contains("ExecMainStatus=3") && unknown.contains("NRestarts=0"), "\(unknown)")
     }
 
     // MARK: README
@@ -98,6 +110,22 @@ struct PackagedMachineTests {
         let status = try await machine.check("clio status")
         #expect(status.contains("in step with the group"), "\(status)")
         print("COMPARE AND WRITE through both: \(outcome.successes), lost \(outcome.lost)\n\(status)")
+    }
+
+    /// A disk of the other gateway's own is a port that the machine's tells of; Debian has no tcm_remote to show it with.
+    private func showsPortsOfOthers(_ lab: Lab) async throws {
+        let port = "gw1=naa.5001405000000001"
+        try await lab.check(
+            "gw1", [try lab.executable("clio"), "target", "add", "local", "--fabric", "loopback", "--port", port])
+        var ports: [UInt16] = []
+        for _ in 0..<60 where ports.count < 3 {
+            try await Task.sleep(for: .seconds(1))
+            ports = try await blocking(in: lab.netns) {
+                let session = try ISCSISession(portal: "\(Self.address):3260", target: Lab.targetName, timeout: 60)
+                return try Identity(session: session).portGroups.flatMap(\.ports)
+            }
+        }
+        #expect(ports.sorted() == [1, 2, 3])
     }
 
     // MARK: The machine

@@ -8,7 +8,7 @@ import Testing
 @Suite struct DaemonTests {
     @Test func capabilitiesAreTheUnits() throws {
         let root = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..")
-        let unit = try String(contentsOf: root.appending(path: "packaging/systemd/cliod@.service"), encoding: .utf8)
+        let unit = try String(contentsOf: root.appending(path: "Sources/clio/cliod@.service"), encoding: .utf8)
         let wanted = Lab.daemonCapabilities.map { "CAP_\($0.uppercased())" }.joined(separator: " ")
         #expect(unit.contains("\nCapabilityBoundingSet=\(wanted)\n"))
     }
