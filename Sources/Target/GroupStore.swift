@@ -114,19 +114,39 @@ public struct GroupStore: Sendable {
         operation.assertExists()
         operation.compare(snapshot.bytes)
         operation.writeFull(try next.encoded())
-        do {
-            try await pool.execute(operation, on: object)
-        } catch {
-            switch error.kind {
-            case .mismatch, .comparisonFailed: throw Failure.changed(group: group, version: snapshot.stored.version)
-            case .notFound: throw Failure.missing(group: group, place: place)
-            default: throw error
-            }
-        }
+        try await execute(operation, after: version)
         // It stands, whether or not somebody can be told.
         _ = try? await pool.notify(object, Self.announcement, timeout: .seconds(2))
         if version > Self.kept {
             try? await pool.remove(StoredGroup.historyName(for: group, version: version - Self.kept))
+        }
+    }
+
+    /// Deletes the group, with its history.
+    ///
+    /// - Throws: ``Failure/changed(group:version:)`` if it is no longer what was read.
+    public func remove(_ snapshot: Snapshot) async throws {
+        let version = snapshot.stored.version
+        var operation = WriteOperation()
+        operation.assertExists()
+        operation.compare(snapshot.bytes)
+        operation.remove()
+        try await execute(operation, after: version)
+        for old in version - Self.kept..<version where old > 0 {
+            try? await pool.remove(StoredGroup.historyName(for: group, version: old))
+        }
+    }
+
+    /// - Throws: ``Failure`` for an object that is not what version `version` was.
+    private func execute(_ operation: WriteOperation, after version: Int) async throws {
+        do {
+            try await pool.execute(operation, on: object)
+        } catch {
+            switch error.kind {
+            case .mismatch, .comparisonFailed: throw Failure.changed(group: group, version: version)
+            case .notFound: throw Failure.missing(group: group, place: place)
+            default: throw error
+            }
         }
     }
 

@@ -9,7 +9,41 @@ import Target
 
 struct GroupCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "group", abstract: "Create a group.", subcommands: [GroupInit.self])
+        commandName: "group", abstract: "Create and delete groups.", subcommands: [GroupInit.self, GroupRemove.self])
+}
+
+struct GroupRemove: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "remove", abstract: "Delete a group that no node serves any more.",
+        discussion: """
+            Its configuration goes with all versions that are kept, and its images are free for another group. They stay, with
+            their data and the registrations of hosts; so does the gateways' Ceph client (ceph auth rm client.clio).
+            """)
+
+    @Argument(help: ArgumentHelp("The group.", valueName: "name"))
+    var name: String
+
+    @OptionGroup var ceph: CephOptions
+
+    private struct Refused: Error, CustomStringConvertible { let description: String }
+
+    func run() async throws {
+        try await reporting {
+            let cluster = try await ceph.connect()
+            let store = try await ceph.store(name, in: cluster)
+            let snapshot = try await store.load()
+            let members = try await MemberStatus.all(of: snapshot.stored, in: store.pool)
+            if let live = members.first(where: \.isLive) {
+                throw Refused(
+                    description: "group \"\(name)\": node \(live.node) serves hosts: drain it first (clio node drain "
+                        + "\(live.node) --group \(name))")
+            }
+            try await store.remove(snapshot)
+            await store.claim.release(
+                snapshot.stored.config.luns.compactMap { try? ImageName(parsing: $0.image) }, in: cluster)
+            print("deleted group \"\(name)\" (\(store.place))")
+        }
+    }
 }
 
 struct GroupInit: AsyncParsableCommand {

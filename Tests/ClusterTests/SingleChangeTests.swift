@@ -69,6 +69,12 @@ extension GatewayTests {
             _ = try await writer
             try await good("lun", "add", "rbd/open", "--lun", "60")
             try await good("lun", "remove", "60")
+
+            try await good("apply", "-f", "-", input: theirs)
+            #expect(try await cluster.host("rbd", "lock", "ls", "rbd/ours").contains("clio:rbd/theirs"))
+            try await good("group", "remove", "theirs")
+            #expect(!(try await cluster.host("rbd", "lock", "ls", "rbd/ours").contains("clio")))
+            #expect(!(try await cluster.host("rados", "-p", "rbd", "ls").contains("theirs")))
         }
 
         /// Whether a host may read a LUN through each portal.
