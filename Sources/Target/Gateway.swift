@@ -207,8 +207,8 @@ public struct Gateway: Sendable {
         return rbd.mappings(of: Set(luns.compactMap(\.imageID)))
     }
 
-    /// Looks in Ceph at the images that have to be mapped, and sees to it that they are the group's. Those that are mapped are not looked at, so
-    /// that one more LUN costs the same however many there are.
+    /// Looks in Ceph at the images that have to be mapped, and sees to it that they are the group's. Those that are mapped are
+    /// not looked at, so that one more LUN costs the same however many there are.
     ///
     /// - Parameters:
     ///   - claim: the group's hold on its images.

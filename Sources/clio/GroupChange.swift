@@ -103,7 +103,7 @@ struct GroupChange {
         try await requireOut(of: next.config)
         let changes = now.changes(to: next)
         let (claim, cluster) = (store.claim, store.pool.cluster)
-        let gained = images(of: next, notOf: now)
+        let gained = gained(next)
         let members = gained.isEmpty ? [] : try await MemberStatus.clients(of: now, in: store.pool)
         let taken = try await claim.take(gained, members: members, in: cluster, dryRun: dryRun)
         if dryRun {
@@ -118,16 +118,23 @@ struct GroupChange {
             await claim.giveBack(taken, in: cluster)
             throw error
         }
-        await claim.release(images(of: now, notOf: next), in: cluster)
+        await claim.release(lost(next), in: cluster)
         for line in changes { print(line) }
         print("group \"\(store.group)\" is now at version \(next.version)")
         return next
     }
 
-    /// Images that the one serves, and the other does not.
-    private func images(of one: StoredGroup, notOf other: StoredGroup) -> [ImageName] {
-        let known = Set(other.config.luns.filter { $0.imageID != nil }.map(\.image))
-        return one.config.luns.filter { $0.imageID != nil && !known.contains($0.image) }
+    /// Images that are new to the group, those that were created anew among them.
+    private func gained(_ next: StoredGroup) -> [ImageName] {
+        let known = Dictionary(snapshot.stored.config.luns.map { ($0.image, $0.imageID) }, uniquingKeysWith: { $1 })
+        return next.config.luns.filter { $0.imageID != nil && known[$0.image] != $0.imageID }
+            .compactMap { try? ImageName(parsing: $0.image) }
+    }
+
+    /// Names that the group no longer serves.
+    private func lost(_ next: StoredGroup) -> [ImageName] {
+        let kept = Set(next.config.luns.map(\.image))
+        return snapshot.stored.config.luns.filter { !kept.contains($0.image) }
             .compactMap { try? ImageName(parsing: $0.image) }
     }
 
