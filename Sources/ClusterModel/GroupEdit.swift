@@ -395,6 +395,9 @@ extension Group {
         for (i, lun) in luns.enumerated() {
             let place = "LUN \(lun.lun): image \(lun.image)"
             switch images[lun.image]?.imageID {
+            case nil where lun.imageID == nil:
+                if allowingMissing { break }
+                faults.append("\(place) was not there in version \(version) either: --allow-missing-images")
             case nil where allowingMissing:
                 group.luns[i].imageID = nil
                 group.luns[i].serial = nil

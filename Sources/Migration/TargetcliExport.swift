@@ -82,7 +82,7 @@ public enum Exporter {
             luns: luns.map { .init(index: $0.lun, storageObject: "/backstores/block/\(name(group, $0.lun))") },
             nodeAcls: hosts.map { host in
                 .init(
-                    attributes: ["authentication": host.chap == nil ? 0 : 1],
+                    attributes: asksSome(hosts) ? ["authentication": host.chap == nil ? 0 : 1] : nil,
                     chapMutualPassword: host.chap?.mutualPassword?.revealed,
                     chapMutualUserid: host.chap?.mutualUser,
                     chapPassword: host.chap?.password.revealed, chapUserid: host.chap?.user,
@@ -145,7 +145,7 @@ private struct SaveConfig: Encodable {
     }
 
     struct ACL: Encodable {
-        let attributes: [String: Int]
+        let attributes: [String: Int]?
         let chapMutualPassword: String?
         let chapMutualUserid: String?
         let chapPassword: String?

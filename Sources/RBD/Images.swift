@@ -160,38 +160,55 @@ public struct Images: Sendable {
         }
     }
 
-    /// Takes the image's advisory lock (`rbd lock`) shared, until somebody removes it. As `rbd_lock_shared` does, but by
-    /// `rados_lock_shared`: no client has to open the image for writing.
+    /// Takes the advisory lock (`rbd lock`) of the image with this id shared, until somebody removes it. As `rbd_lock_shared`
+    /// does, but by `rados_lock_shared`: no client has to open the image for writing, and its name does not matter.
     ///
     /// - Throws: `inUse` while there is one with another tag, or an exclusive one; `alreadyExists` if this client has it.
-    public func lockShared(_ info: ImageInfo, cookie: String, tag: String) async throws(RBDError) {
-        try await withLock(of: info, "rados_lock_shared") { pool, object in
-            rados_lock_shared(pool, object, Self.lockName, cookie, tag, "", nil, 0)
+    public func lockShared(id: String, cookie: String, tag: String) async throws(RBDError) {
+        try await onLock(of: id, "rados_lock_shared") {
+            rados_lock_shared($0, $1, Self.lockName, cookie, tag, "", nil, 0)
         }
     }
 
     /// Removes an advisory lock that this client has taken (`rados_unlock`).
-    public func unlock(_ info: ImageInfo, cookie: String) async throws(RBDError) {
-        try await withLock(of: info, "rados_unlock") { rados_unlock($0, $1, Self.lockName, cookie) }
+    public func unlock(id: String, cookie: String) async throws(RBDError) {
+        try await onLock(of: id, "rados_unlock") { rados_unlock($0, $1, Self.lockName, cookie) }
     }
 
     /// Removes an advisory lock that `owner` has taken, by `rados_break_lock`: `rbd_break_lock` has the owner blocklisted, too.
-    public func breakLock(_ info: ImageInfo, of owner: ImageClient) async throws(RBDError) {
-        try await withLock(of: info, "rados_break_lock") {
+    public func breakLock(id: String, of owner: ImageClient) async throws(RBDError) {
+        try await onLock(of: id, "rados_break_lock") {
             rados_break_lock($0, $1, Self.lockName, owner.name, owner.cookie)
+        }
+    }
+
+    /// Who holds the advisory lock of the image with this id, and what shared ones have in common (`rados_list_lockers`).
+    public func locks(id: String) async throws(RBDError) -> (owners: [ImageClient], tag: String?) {
+        let pool = pool
+        return try await Blocking.run(throwing: RBDError.self) {
+            () throws(RBDError) -> (owners: [ImageClient], tag: String?) in
+            let found = try Lockers("rados_list_lockers", "image \(id) in \(pool.name)") { list in
+                rados_list_lockers(
+                    pool.handle.raw, Self.header(id), Self.lockName, &list.exclusive, &list.tag, &list.tagLength,
+                    &list.clients, &list.clientsLength, &list.cookies, &list.cookiesLength, &list.addresses,
+                    &list.addressesLength)
+            }
+            return (found.owners, found.heldTag)
         }
     }
 
     /// What `rbd_types.h` calls RBD_LOCK_NAME.
     private static let lockName = "rbd_lock"
 
-    private func withLock(
-        of info: ImageInfo, _ operation: String, _ body: @escaping @Sendable (rados_ioctx_t, String) -> Int32
+    private static func header(_ id: String) -> String { "rbd_header.\(id)" }
+
+    private func onLock(
+        of id: String, _ operation: String, _ body: @escaping @Sendable (rados_ioctx_t, String) -> Int32
     ) async throws(RBDError) {
         let pool = pool
         try await Blocking.run(throwing: RBDError.self) { () throws(RBDError) in
-            let result = body(pool.handle.raw, "rbd_header.\(info.id)")
-            guard result == 0 else { throw RBDError(operation, info.spec.description, result) }
+            let result = body(pool.handle.raw, Self.header(id))
+            guard result == 0 else { throw RBDError(operation, "\(pool.name), id \(id)", result) }
         }
     }
 
@@ -263,6 +280,41 @@ private struct CreationOptions: ~Copyable {
     deinit { rbd_image_options_destroy(raw) }
 }
 
+/// What `rbd_list_lockers` and `rados_list_lockers` fill in, which are alike.
+private struct Lockers {
+    var exclusive: Int32 = 0
+    var tag: [CChar] = []
+    var clients: [CChar] = []
+    var cookies: [CChar] = []
+    var addresses: [CChar] = []
+    var (tagLength, clientsLength, cookiesLength, addressesLength) = (0, 0, 0, 0)
+    private(set) var owners: [ImageClient] = []
+
+    var isExclusive: Bool { !owners.isEmpty && exclusive != 0 }
+    /// `nil` if nobody holds the lock, or without a tag.
+    var heldTag: String? { owners.isEmpty || tag.first == 0 ? nil : text(tag) }
+
+    /// - Parameter list: the call; `-ERANGE` has it done again with more room.
+    init(_ operation: String, _ image: String, _ list: (inout Lockers) -> Int) throws(RBDError) {
+        var capacity = 4096
+        while true {
+            tag = [CChar](repeating: 0, count: capacity)
+            (clients, cookies, addresses) = (tag, tag, tag)
+            (tagLength, clientsLength, cookiesLength, addressesLength) = (capacity, capacity, capacity, capacity)
+            let count = list(&self)
+            if count == -Int(ERANGE), capacity < 1 << 20 {
+                capacity *= 4
+                continue
+            }
+            guard count >= 0 else { throw RBDError(operation, image, Int32(clamping: count)) }
+            owners = zip(strings(clients, count), zip(strings(cookies, count), strings(addresses, count))).map {
+                ImageClient(name: $0, address: $1.1.isEmpty ? nil : $1.1, cookie: $1.0)
+            }
+            return
+        }
+    }
+}
+
 /// An image that is open, for the time of one call on one thread.
 private struct OpenImage {
     let images: Images
@@ -310,7 +362,8 @@ private struct OpenImage {
             info.dataPool = poolName(pool)
         }
         info.parent = try parent()
-        (info.lockOwners, info.lockIsExclusive, info.lockTag) = try lockers()
+        let lock = try lockers()
+        (info.lockOwners, info.lockIsExclusive, info.lockTag) = (lock.owners, lock.isExclusive, lock.heldTag)
         info.watchers = try watchers()
         return info
     }
@@ -340,31 +393,11 @@ private struct OpenImage {
     }
 
     /// Lock holders (`rbd_list_lockers`), which knows addresses; managed locks show here too.
-    private func lockers() throws(RBDError) -> ([ImageClient], Bool, String?) {
-        var capacity = 4096
-        while true {
-            var exclusive: Int32 = 0
-            var (tagLength, clientsLength, cookiesLength, addressesLength) = (capacity, capacity, capacity, capacity)
-            var tag = [CChar](repeating: 0, count: capacity)
-            var clients = tag
-            var cookies = tag
-            var addresses = tag
-            let count = rbd_list_lockers(
-                raw, &exclusive, &tag, &tagLength, &clients, &clientsLength, &cookies, &cookiesLength, &addresses,
-                &addressesLength)
-            if count == -ERANGE, capacity < 1 << 20 {
-                capacity *= 4
-                continue
-            }
-            try check("rbd_list_lockers", Int32(clamping: count))
-            let names = strings(clients, count)
-            let marks = strings(cookies, count)
-            let places = strings(addresses, count)
-            let owners = zip(names, zip(marks, places)).map {
-                ImageClient(name: $0, address: $1.1.isEmpty ? nil : $1.1, cookie: $1.0)
-            }
-            let held = count > 0
-            return (owners, held && exclusive != 0, held && tag[0] != 0 ? text(tag) : nil)
+    private func lockers() throws(RBDError) -> Lockers {
+        try Lockers("rbd_list_lockers", name) { list in
+            rbd_list_lockers(
+                raw, &list.exclusive, &list.tag, &list.tagLength, &list.clients, &list.clientsLength, &list.cookies,
+                &list.cookiesLength, &list.addresses, &list.addressesLength)
         }
     }
 

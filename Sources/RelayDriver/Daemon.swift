@@ -155,7 +155,7 @@ public actor Daemon {
     ///   has no such node. What may pass, such as Ceph being out of reach, is waited for.
     public func run() async throws -> Ending {
         try Gateway.requireRoot("up")
-        guard let connected = await connectAtFirst() else { return await finishEarly() }
+        guard let connected = try await connectAtFirst() else { return await finishEarly() }
         node = try Gateway.nodeName(options.node, in: connected.stored.config)
         stored = connected.stored
         let prepared = await lane.run { [gateway] in Result { try gateway.prepare() } }
@@ -195,11 +195,15 @@ public actor Daemon {
     }
 
     /// Connects, trying again until it works or the relay is to end.
-    private func connectAtFirst() async -> (cluster: Cluster, stored: StoredGroup)? {
+    ///
+    /// - Throws: `Gateway.Failure` if Ceph says that there is no such group.
+    private func connectAtFirst() async throws -> (cluster: Cluster, stored: StoredGroup)? {
         var told = ""
         while !isStopping, !isLeaving {
             do {
                 return try await connect()
+            } catch let error as GroupStore.Failure {
+                throw Gateway.Failure("\(error)")
             } catch {
                 let text = "\(error)"
                 if text != told {
@@ -233,7 +237,7 @@ public actor Daemon {
         if let fresh {
             cluster = fresh
         } else {
-            guard let connected = await connectAtFirst() else { return isLeaving ? .left : .detached }
+            guard let connected = try await connectAtFirst() else { return isLeaving ? .left : .detached }
             cluster = connected.cluster
             stored = connected.stored
         }
@@ -704,7 +708,8 @@ public actor Daemon {
         }
         let images = try await Cluster.connect(options.ceph)
         let up = try await gateway.up(
-            node: node, stored: stored, cluster: images, claim: claim, leased: true, opening: false)
+            node: node, stored: stored, cluster: images, claim: claim,
+            members: MemberStatus.clients(of: stored, in: cluster.pool(options.pool)), leased: true, opening: false)
         for change in up.changes { logger.debug("\(change)") }
         return (cluster, stored, Self.problems(up))
     }
@@ -874,8 +879,9 @@ public actor Daemon {
         let known = all || !isBuilt || (!problems.isEmpty && unusable.isEmpty) ? nil : self.stored
         if known == stored, unusable.isEmpty { return nil }
         let scope = known.flatMap { stored.changedLUNs(since: $0) }?.union(unusable)
+        let members = Set(machine?.status.snapshot?.members.values.flatMap(\.clients) ?? [])
         let findings = await gateway.examine(
-            node: node, stored: stored, cluster: images, claim: claim, scope: scope)
+            node: node, stored: stored, cluster: images, claim: claim, members: members, scope: scope)
         let result = await lane.run { [gateway, node] () async -> Result<Gateway.Report, any Error> in
             guard let clients = await self.servingClients(life) else { return .failure(await self.notServing) }
             do {
@@ -997,6 +1003,9 @@ public actor Daemon {
 
     /// Whether the actor answers; for the watchdog.
     public func isAlive() -> Bool { true }
+
+    /// Whether it maps images and builds LIO's configuration, and nothing has kept it from that so far.
+    public var isBuilding: Bool { machine?.phase == .mapping && problems.isEmpty }
 
     // MARK: - Words
 

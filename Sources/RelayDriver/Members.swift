@@ -24,6 +24,8 @@ public struct MemberStatus: Codable, Sendable, Hashable {
     public var report: NodeReport?
     /// Whether hosts may still be served by it.
     public var isLive: Bool
+    /// Whether it may still write: it is live, or its fencing has not come to its end.
+    public var isUnsettled: Bool
 }
 
 extension MemberStatus {
@@ -51,7 +53,8 @@ extension MemberStatus {
                 node: name, state: state == "absent" && drained != nil ? "drained" : state,
                 since: reports[name]?.phaseSince ?? sights.map(\.since).min(), drained: drained,
                 instance: record.map { String($0.instance, radix: 16) }, beat: snapshot.beats[name],
-                clients: record?.clients ?? [], report: reports[name], isLive: record?.isLive ?? false)
+                clients: record?.clients ?? [], report: reports[name], isLive: record?.isLive ?? false,
+                isUnsettled: record.map { !$0.isSettled } ?? false)
         }
     }
 

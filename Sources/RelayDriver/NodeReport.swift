@@ -94,8 +94,10 @@ public struct NodeReport: Codable, Sendable, Hashable {
     /// `nil` for what no relay says: names and texts go to terminals, which none may command.
     public init?(decoding bytes: [UInt8]) {
         guard bytes.first == UInt8(ascii: "{"),
-            let report = try? JSONDecoder().decode(NodeReport.self, from: Data(bytes)), report.isPlausible
+            var report = try? JSONDecoder().decode(NodeReport.self, from: Data(bytes)), report.isPlausible
         else { return nil }
+        // Relays of another version may tell errors as they are.
+        for i in report.problems.indices { report.problems[i].text = Self.line(report.problems[i].text) }
         self = report
     }
 
@@ -109,7 +111,7 @@ public struct NodeReport: Codable, Sendable, Hashable {
     private var isPlausible: Bool {
         let seen = seen ?? [:]
         let names = [node] + seen.keys
-        let texts = [phase, instance] + problems.map(\.text) + seen.values.map(\.state)
+        let texts = [phase, instance] + seen.values.map(\.state)
         let times = problems.map(\.since) + seen.values.map(\.since) + [versionSince, phaseSince ?? 0]
         return names.allSatisfy { Group.fault(nodeName: $0) == nil } && problems.count <= Self.mostProblems + 1
             && texts.allSatisfy { !$0.unicodeScalars.contains(where: Self.isControl) }

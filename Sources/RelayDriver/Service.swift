@@ -110,6 +110,7 @@ private struct Watchdog: Service {
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
                 if await daemon.isAlive() { manager.alive() }
+                if await daemon.isBuilding { manager.extendStart() }
                 try? await Task.sleep(for: period / 2)
             }
         }

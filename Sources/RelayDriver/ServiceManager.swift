@@ -21,6 +21,9 @@ public struct ServiceManager: Sendable {
         watchdog = isOurs ? period.map { .microseconds($0) } : nil
     }
 
+    /// The start takes longer, but goes on: another three minutes, unless this is said again.
+    public func extendStart() { send("EXTEND_TIMEOUT_USEC=180000000") }
+
     /// Hosts are served.
     public func ready() { send("READY=1") }
 

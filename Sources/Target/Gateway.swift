@@ -22,16 +22,10 @@ public struct Gateway: Sendable {
     /// Something that keeps this machine from being a gateway at all.
     public struct Failure: Error, CustomStringConvertible {
         public let description: String
-        /// The group does not have the node.
-        public let isUnknownNode: Bool
-
-        public init(_ description: String, isUnknownNode: Bool = false) {
-            self.description = description
-            self.isUnknownNode = isUnknownNode
-        }
+        public init(_ description: String) { self.description = description }
     }
 
-    /// What ``up(node:stored:cluster:claim:leased:opening:progress:)`` or ``down(group:stored:progress:)`` came to.
+    /// What ``up(node:stored:cluster:claim:members:leased:opening:progress:)`` or ``down(group:stored:progress:)`` came to.
     public struct Report: Sendable {
         /// What was changed, in order.
         public var changes: [String] = []
@@ -65,21 +59,20 @@ public struct Gateway: Sendable {
         let known = names.isEmpty ? "it has no nodes yet: clio apply" : "it has \(names.joined(separator: ", "))"
         if let node {
             guard names.contains(node) else {
-                throw Failure("group \"\(group.name)\" has no node \"\(node)\"; \(known)", isUnknownNode: true)
+                throw Failure("group \"\(group.name)\" has no node \"\(node)\"; \(known)")
             }
             return node
         }
         let host = SystemFiles.hostName
         if let name = [host, shortHostName].first(where: names.contains) { return name }
         throw Failure(
-            "group \"\(group.name)\" has no node \"\(host)\" (this machine's host name); \(known). Choose with --node",
-            isUnknownNode: true)
+            "group \"\(group.name)\" has no node \"\(host)\" (this machine's host name); \(known). Choose with --node")
     }
 
     /// What a node is called that nobody has given a name: the host name up to the first dot.
     public static var shortHostName: String { String(SystemFiles.hostName.prefix { $0 != "." }) }
 
-    /// Throws unless the process may work on the kernel. ``up(node:stored:cluster:claim:leased:opening:progress:)`` and
+    /// Throws unless the process may work on the kernel. ``up(node:stored:cluster:claim:members:leased:opening:progress:)`` and
     /// ``down(group:stored:progress:)`` check it too; before the first word to Ceph it spares a wait.
     public static func requireRoot(_ verb: String) throws(Failure) {
         guard SystemFiles.isRoot else { throw Failure("clio node \(verb) must be run as root: it works on the kernel") }
@@ -168,7 +161,7 @@ public struct Gateway: Sendable {
 
     // MARK: Up
 
-    /// Loads the modules and mounts configfs: what ``up(node:stored:cluster:claim:leased:opening:progress:)`` does first.
+    /// Loads the modules and mounts configfs: what ``up(node:stored:cluster:claim:members:leased:opening:progress:)`` does first.
     public func prepare(progress: (String) -> Void = { _ in }) throws -> Report {
         try Self.requireRoot("up")
         try requireClioKernel()
@@ -212,9 +205,11 @@ public struct Gateway: Sendable {
     ///
     /// - Parameters:
     ///   - claim: the group's hold on its images.
+    ///   - members: addresses of the Ceph clients of all its nodes.
     ///   - scope: numbers of the LUNs in question; `nil`: all.
     public func examine(
-        node: String, stored: StoredGroup, cluster: Cluster, claim: ImageClaim, scope: Set<Int>? = nil
+        node: String, stored: StoredGroup, cluster: Cluster, claim: ImageClaim, members: Set<String>,
+        scope: Set<Int>? = nil
     ) async -> Findings {
         var findings = Findings()
         let luns = luns(node, stored.config, scope)
@@ -226,7 +221,7 @@ public struct Gateway: Sendable {
                 let name = try ImageName(parsing: lun.image)
                 if rbd.mapping(of: name, imageID: lun.imageID, fsid: cluster.fsid, among: mappings) != nil { continue }
                 if let text = silent[name.pool] { throw Unusable(description: "image \(name): \(text)") }
-                findings.images[lun.lun] = try await examine(name, lun, cluster, claim)
+                findings.images[lun.lun] = try await examine(name, lun, cluster, claim, members)
                 if findings.access == nil { findings.access = try await CephAccess.credentials(of: cluster) }
             } catch {
                 findings.unusable[lun.lun] = (error as? ImageName.Fault)?.message ?? "\(error)"
@@ -241,7 +236,7 @@ public struct Gateway: Sendable {
     }
 
     private func examine(
-        _ name: ImageName, _ lun: LogicalUnit, _ cluster: Cluster, _ claim: ImageClaim
+        _ name: ImageName, _ lun: LogicalUnit, _ cluster: Cluster, _ claim: ImageClaim, _ members: Set<String>
     ) async throws -> ImageInfo {
         let info: ImageInfo
         do {
@@ -250,7 +245,7 @@ public struct Gateway: Sendable {
             if let text = ImageCheck.missing(name, error) { throw Unusable(description: text) }
             throw error
         }
-        let faults = ImageCheck.faults(info) + (claim.fault(info).map { [$0] } ?? [])
+        let faults = ImageCheck.faults(info)
         if !faults.isEmpty { throw Unusable(description: faults.joined(separator: "; ")) }
         guard let expected = lun.imageID else {
             throw Unusable(
@@ -270,8 +265,8 @@ public struct Gateway: Sendable {
                 throw Unusable(description: "image \(name) has features the kernel's rbd driver lacks: \(unknown)")
             }
         }
-        // One that has come since the group was applied.
-        try await claim.take(info, in: cluster)
+        // Not so yet is one that has come since the group was applied.
+        _ = try await claim.take(info, members: members, in: cluster)
         return info
     }
 
@@ -282,16 +277,18 @@ public struct Gateway: Sendable {
     /// - Parameters:
     ///   - node: the group's name for this machine, see ``nodeName(_:in:)``.
     ///   - claim: the group's hold on its images.
+    ///   - members: addresses of the Ceph clients of all its nodes.
     ///   - leased: map images so that commands are admitted under the node's lease only.
     ///   - opening: open the node's own ports; without it one that is closed stays so.
     ///   - progress: called with each step before it is done.
     /// - Throws: what keeps all of it from working.
     public func up(
-        node: String, stored: StoredGroup, cluster: Cluster, claim: ImageClaim, leased: Bool = false,
-        opening: Bool = true, progress: (String) -> Void = { _ in }
+        node: String, stored: StoredGroup, cluster: Cluster, claim: ImageClaim, members: Set<String>,
+        leased: Bool = false, opening: Bool = true, progress: (String) -> Void = { _ in }
     ) async throws -> Report {
         let prepared = try prepare(progress: progress)
-        let findings = await examine(node: node, stored: stored, cluster: cluster, claim: claim)
+        let findings = await examine(
+            node: node, stored: stored, cluster: cluster, claim: claim, members: members)
         var report = try await build(
             node: node, stored: stored, fsid: cluster.fsid, findings, leased: leased, opening: opening,
             progress: progress)
@@ -299,8 +296,8 @@ public struct Gateway: Sendable {
         return report
     }
 
-    /// The part of ``up(node:stored:cluster:claim:leased:opening:progress:)`` that works on this machine; it needs what
-    /// ``prepare(progress:)`` and ``examine(node:stored:cluster:claim:scope:)`` do.
+    /// The part of ``up(node:stored:cluster:claim:members:leased:opening:progress:)`` that works on this machine; it needs what
+    /// ``prepare(progress:)`` and ``examine(node:stored:cluster:claim:members:scope:)`` do.
     ///
     /// - Parameters:
     ///   - fsid: the Ceph cluster's id.

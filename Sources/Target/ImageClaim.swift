@@ -17,25 +17,26 @@ public struct ImageClaim: Sendable {
     /// - Parameter pool: where the group is kept: groups of other pools may have the same name.
     public init(group: String, pool: String) { owner = "\(pool)/\(group)" }
 
-    /// Why the image cannot be the group's, with the remedy; `nil`: it is, or nobody has it.
-    func fault(_ info: ImageInfo) -> String? {
-        guard info.lockTag != tag else { return nil }
-        guard let other = info.lockTag, other.hasPrefix(Self.prefix), let lock = info.lockOwners.first else {
-            return ImageCheck.lockFault(info)
+    /// Why the image cannot be the group's, with the remedy; `nil`: it is, or may become so.
+    ///
+    /// - Parameter members: addresses of the group's own Ceph clients; whoever else has the image open for writing keeps it from
+    ///   becoming the group's.
+    func fault(_ info: ImageInfo, members: Set<String>) -> String? {
+        if info.lockTag == tag { return nil }
+        if let other = info.lockTag, other.hasPrefix(Self.prefix) {
+            let name = info.spec.description
+            let locks = info.lockOwners.map { "rbd lock rm \(name) \($0.cookie) \($0.name)" }
+            return
+                "image \(name) belongs to group \(other.dropFirst(Self.prefix.count)): take it out of that group (clio lun "
+                + "remove), or, if that has no such LUN: \(locks.joined(separator: "; "))"
         }
-        let name = info.spec.description
-        return
-            "image \(name) belongs to group \(other.dropFirst(Self.prefix.count)), which serves it. Take it out of that "
-            + "group (clio lun remove), or, if there is no such group any more: rbd lock rm \(name) \(lock.cookie) \(lock.name)"
+        return ImageCheck.lockFault(info) ?? stranger(info, members)
     }
 
-    /// Who else has the image open for writing, with the remedy; `nil`: nobody.
-    ///
-    /// - Parameter members: addresses of the group's own Ceph clients.
-    func stranger(_ info: ImageInfo, members: Set<String>) -> String? {
-        guard info.lockTag != tag,
-            let other = info.watchers.first(where: { !($0.address.map(members.contains) ?? false) })
-        else { return nil }
+    private func stranger(_ info: ImageInfo, _ members: Set<String>) -> String? {
+        guard let other = info.watchers.first(where: { !($0.address.map(members.contains) ?? false) }) else {
+            return nil
+        }
         let place = other.address.map { " at \($0)" } ?? ""
         return
             "image \(info.spec) is open by \(other.name)\(place), which is no gateway of this group: its writes would go "
@@ -43,18 +44,32 @@ public struct ImageClaim: Sendable {
             + "\(info.spec))"
     }
 
-    /// Takes the image for the group, unless it has it.
+    /// What keeps an image from being the group's.
+    struct Refused: Error, CustomStringConvertible { let description: String }
+
+    /// Makes the image the group's, unless it is.
     ///
-    /// - Throws: `RBDError`, of kind `inUse` if another has taken it meanwhile.
-    func take(_ info: ImageInfo, in cluster: Cluster) async throws {
-        guard info.lockTag != tag else { return }
-        try await images(info.spec, cluster).lockShared(info, cookie: Self.cookie, tag: tag)
+    /// - Returns: whether it was not.
+    /// - Throws: ``Refused``, `RBDError`.
+    func take(_ info: ImageInfo, members: Set<String>, in cluster: Cluster) async throws -> Bool {
+        if let text = fault(info, members: members) { throw Refused(description: text) }
+        if info.lockTag == tag { return false }
+        let images = Images(in: try await cluster.pool(info.spec.pool, namespace: info.spec.namespace))
+        do {
+            try await images.lockShared(id: info.id, cookie: Self.cookie, tag: tag)
+        } catch {
+            // Somebody was faster; of the same group, all is well.
+            guard error.kind == .inUse else { throw error }
+            let text = fault(try await images.info(info.spec.name), members: members)
+            if let text { throw Refused(description: text) }
+        }
+        return true
     }
 
-    /// Takes images that are new to the group, all or none.
+    /// Makes images the group's that are new to it, all or none.
     ///
-    /// - Returns: those that it did not have.
-    /// - Throws: `InvalidGroup` with what keeps them from being the group's.
+    /// - Returns: those that were not, for ``giveBack(_:in:)``.
+    /// - Throws: `InvalidGroup` with what keeps them from being the group's; `RBDError`.
     public func take(
         _ names: [ImageName], members: Set<String>, in cluster: Cluster, dryRun: Bool
     ) async throws -> [ImageInfo] {
@@ -62,47 +77,47 @@ public struct ImageClaim: Sendable {
         var free: [ImageInfo] = []
         for (_, result) in await ImageCheck.infos(of: names, in: cluster) {
             let info = try result.get()
-            if let text = fault(info) ?? stranger(info, members: members) {
-                problems.append(Problem(path: "", message: text))
-            } else if info.lockTag != tag {
-                free.append(info)
-            }
+            if let text = fault(info, members: members) { problems.append(Problem(path: "", message: text)) }
+            free.append(info)
         }
         guard problems.isEmpty else { throw InvalidGroup(problems) }
         if dryRun { return [] }
-        for (i, info) in free.enumerated() {
-            do {
-                try await take(info, in: cluster)
-            } catch {
-                await giveBack(Array(free[..<i]), in: cluster)
-                throw error
-            }
+        var taken: [ImageInfo] = []
+        do {
+            for info in free where try await take(info, members: members, in: cluster) { taken.append(info) }
+        } catch {
+            await giveBack(taken, in: cluster)
+            throw (error as? Refused).map { InvalidGroup([Problem(path: "", message: $0.description)]) } ?? error
         }
-        return free
+        return taken
     }
 
     /// Undoes ``take(_:members:in:dryRun:)`` of this client, and nobody else's of the same group.
     public func giveBack(_ taken: [ImageInfo], in cluster: Cluster) async {
-        for info in taken { try? await images(info.spec, cluster).unlock(info, cookie: Self.cookie) }
-    }
-
-    /// Gives up images that are no longer the group's. One that cannot be reached stays taken: ``fault(_:)`` of another
-    /// group's says how to free it.
-    public func release(_ names: [ImageName], in cluster: Cluster) async {
-        for name in names {
-            let spec = ImageSpec(pool: name.pool, namespace: name.namespace, name: name.image)
-            try? await release(spec, in: cluster)
+        for info in taken {
+            let images = try? await cluster.pool(info.spec.pool, namespace: info.spec.namespace)
+            try? await images.map(Images.init)?.unlock(id: info.id, cookie: Self.cookie)
         }
     }
 
-    private func release(_ spec: ImageSpec, in cluster: Cluster) async throws {
-        let images = try await images(spec, cluster)
-        let info = try await images.info(spec.name)
-        guard info.lockTag == tag else { return }
-        for lock in info.lockOwners { try await images.breakLock(info, of: lock) }
-    }
-
-    private func images(_ spec: ImageSpec, _ cluster: Cluster) async throws -> Images {
-        Images(in: try await cluster.pool(spec.pool, namespace: spec.namespace))
+    /// Gives up the images of LUNs that the group no longer has, whatever they are called now.
+    ///
+    /// - Returns: why some of them still count as the group's.
+    public func release(_ luns: [LogicalUnit], in cluster: Cluster) async -> [String] {
+        var problems: [String] = []
+        for lun in luns {
+            guard let name = try? ImageName(parsing: lun.image), let id = lun.imageID else { continue }
+            do {
+                let images = Images(in: try await cluster.pool(name.pool, namespace: name.namespace))
+                let lock = try await images.locks(id: id)
+                guard lock.tag == tag else { continue }
+                for owner in lock.owners { try await images.breakLock(id: id, of: owner) }
+            } catch let error as RBDError where error.kind == .imageNotFound {
+                // It went, and its lock with it.
+            } catch {
+                problems.append("image \(name) still counts as this group's (rbd lock ls \(name)): \(error)")
+            }
+        }
+        return problems
     }
 }

@@ -74,13 +74,17 @@ func identities(
     return out
 }
 
-/// Why a change is refused that leaves out a node which serves: its sessions would be cut off, and hosts not told.
+/// Why a change is refused that leaves out a node which may serve: its sessions would be cut off, and hosts not told.
 private struct LiveNode: Error, CustomStringConvertible {
     let name: String
+    let answers: Bool
 
     var description: String {
-        "node \(name) serves hosts, which would be cut off: take it out in order with clio node drain \(name) and "
-            + "clio node remove \(name)"
+        answers
+            ? "node \(name) serves hosts, which would be cut off: take it out in order with clio node drain \(name) and "
+                + "clio node remove \(name)"
+            : "node \(name) does not answer, and may still write: wait until clio status says that it was fenced, then take "
+                + "it out with clio node remove \(name)"
     }
 }
 
@@ -118,7 +122,7 @@ struct GroupChange {
             await claim.giveBack(taken, in: cluster)
             throw error
         }
-        await claim.release(lost(next), in: cluster)
+        for problem in await claim.release(lost(next), in: cluster) { complain("clio: \(problem)") }
         for line in changes { print(line) }
         print("group \"\(store.group)\" is now at version \(next.version)")
         return next
@@ -131,17 +135,18 @@ struct GroupChange {
             .compactMap { try? ImageName(parsing: $0.image) }
     }
 
-    /// Names that the group no longer serves.
-    private func lost(_ next: StoredGroup) -> [ImageName] {
-        let kept = Set(next.config.luns.map(\.image))
-        return snapshot.stored.config.luns.filter { !kept.contains($0.image) }
-            .compactMap { try? ImageName(parsing: $0.image) }
+    /// LUNs whose images the group no longer serves.
+    private func lost(_ next: StoredGroup) -> [LogicalUnit] {
+        let kept = Set(next.config.luns.map(\.imageID))
+        return snapshot.stored.config.luns.filter { !kept.contains($0.imageID) }
     }
 
     private func requireOut(of next: ClusterModel.Group) async throws {
         let gone = Set(snapshot.stored.config.nodes.map(\.name)).subtracting(next.nodes.map(\.name))
         if gone.isEmpty { return }
         let members = try await MemberStatus.all(of: snapshot.stored, in: store.pool)
-        if let live = members.first(where: { gone.contains($0.node) && $0.isLive }) { throw LiveNode(name: live.node) }
+        if let live = members.first(where: { gone.contains($0.node) && $0.isLive }) {
+            throw LiveNode(name: live.node, answers: live.report != nil)
+        }
     }
 }

@@ -23,6 +23,9 @@ struct GroupRemove: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("The group.", valueName: "name"))
     var name: String
 
+    @Flag(help: "Also if nodes that do not answer have not been fenced: their Ceph clients are put on the blocklist.")
+    var force = false
+
     @OptionGroup var ceph: CephOptions
 
     private struct Refused: Error, CustomStringConvertible { let description: String }
@@ -33,15 +36,22 @@ struct GroupRemove: AsyncParsableCommand {
             let store = try await ceph.store(name, in: cluster)
             let snapshot = try await store.load()
             let members = try await MemberStatus.all(of: snapshot.stored, in: store.pool)
-            if let live = members.first(where: \.isLive) {
-                throw Refused(
-                    description: "group \"\(name)\": node \(live.node) serves hosts: drain it first (clio node drain "
-                        + "\(live.node) --group \(name))")
+            for member in members where member.isUnsettled {
+                guard force, member.report == nil else {
+                    throw Refused(
+                        description: "group \"\(name)\": node \(member.node) "
+                            + (member.report == nil
+                                ? "is \(member.state) and does not answer: once its machine is off, use --force"
+                                : "serves hosts: drain it first (clio node drain \(member.node) --group \(name))"))
+                }
+                for client in member.clients { try await cluster.blocklist(client) }
             }
             try await store.remove(snapshot)
-            await store.claim.release(
-                snapshot.stored.config.luns.compactMap { try? ImageName(parsing: $0.image) }, in: cluster)
-            print("deleted group \"\(name)\" (\(store.place))")
+            for problem in await store.claim.release(snapshot.stored.config.luns, in: cluster) {
+                complain("clio: \(problem)")
+            }
+            print(
+                "deleted group \"\(name)\" (\(store.place)); on each of its gateways: systemctl disable cliod@\(name)")
         }
     }
 }

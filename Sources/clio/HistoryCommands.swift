@@ -84,6 +84,11 @@ struct RollbackCommand: AsyncParsableCommand {
             let images = try await identities(of: old, in: cluster, allowingMissing: true)
             let wanted = try old.restored(version: version, images: images, allowingMissing: allowMissingImages)
                 .completed(fsid: cluster.fsid, images: images, previous: snapshot.stored.config)
+            for lun in old.luns where lun.imageID != nil && images[lun.image] == nil {
+                complain(
+                    "clio: LUN \(lun.lun): image \(lun.image) is not there; what comes by that name is a new disk to hosts, with "
+                        + "a serial number of its own")
+            }
             let change = GroupChange(store: store, snapshot: snapshot, dryRun: dryRun)
             _ = try await change.commit(wanted, command: "clio rollback \(version)")
         }

@@ -69,9 +69,11 @@ struct LocalRelay {
         var options = there
         for index in stride(from: 0, to: arguments.count - 1, by: 2) {
             let (option, value) = (arguments[index], arguments[index + 1])
+            // Most likely nobody gave it.
+            if isUsual(option, value) { continue }
             if let known = options.lastIndex(of: option), known + 1 < options.count {
                 options[known + 1] = value
-            } else if !isUsual(option, value) {
+            } else {
                 options += [option, value]
             }
         }
@@ -139,7 +141,7 @@ struct LocalRelay {
     @discardableResult
     func awaitServing(_ limit: Duration, progress: (String) -> Void) async throws -> NodeReport {
         let deadline = ContinuousClock.now + limit
-        let patience = ContinuousClock.now + .seconds(5)
+        var patience = ContinuousClock.now + .seconds(5)
         var told = ""
         var last: NodeReport?
         while ContinuousClock.now < deadline {
@@ -149,8 +151,9 @@ struct LocalRelay {
                 if report.isServing { return report }
                 if report.phase != told { progress("node \(report.node): \(report.phase)") }
                 told = report.phase
-            } else if answer == nil, ContinuousClock.now > patience, hasEnded {
-                throw Failure(description: "cliod has ended:\n\(logEnd)")
+            } else if answer == nil, ContinuousClock.now > patience {
+                if hasEnded { throw Failure(description: "cliod has ended:\n\(logEnd)") }
+                patience = ContinuousClock.now + .seconds(1)
             }
             try await Task.sleep(for: .milliseconds(100))
         }

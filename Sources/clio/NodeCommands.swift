@@ -57,7 +57,8 @@ struct NodeUp: AsyncParsableCommand {
             let quiet = json
             if alone {
                 let report = try await Gateway().up(
-                    node: name, stored: stored, cluster: cluster, claim: store.claim
+                    node: name, stored: stored, cluster: cluster, claim: store.claim,
+                    members: try await MemberStatus.clients(of: stored, in: store.pool)
                 ) {
                     if !quiet { tell($0) }
                 }

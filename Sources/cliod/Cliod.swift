@@ -20,8 +20,9 @@ struct Cliod: AsyncParsableCommand {
 
             EXIT STATUS
               0   the node has left, or the daemon was told to end
-              1   something has to be mended first; standard error says what
-              3   the group has no such node
+              1   something went wrong that may pass
+              3   something has to be mended first, and standard error says what: the kernel is not Clio's, there is no such \
+            group, or it does not have this node
               64  the command line is wrong
             """,
         version: Release.version)
@@ -79,7 +80,7 @@ struct Cliod: AsyncParsableCommand {
             try await service.run()
         } catch {
             logger.critical("\(error)")
-            throw ExitCode((error as? Gateway.Failure)?.isUnknownNode == true ? 3 : 1)
+            throw ExitCode(error is Gateway.Failure ? 3 : 1)
         }
     }
 }

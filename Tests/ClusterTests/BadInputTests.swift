@@ -182,6 +182,7 @@ extension GatewayTests {
             Case("node bootstrap --portal 10.77.0.11", 64, "--install"),
             Case("node bootstrap --install --portal gw1", 64, "gw1", "IPv4"),
             Case("group remove none", 1, "no group \"none\""),
+            Case("group remove default --force", 1, "node gw1 serves hosts"),
             Case("group remove default", 1, "node gw1 serves hosts", "clio node drain gw1"),
             Case("group init --image-pool none", 3, "no pool none"),
             Case("group init --group _", 2, "\"_\" is not"),

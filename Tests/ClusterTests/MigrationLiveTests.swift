@@ -5,8 +5,8 @@ import Initiator
 import Lab
 import Testing
 
-/// A gateway that targetcli has set up, on the distribution's kernel: its configuration becomes a group, and the group becomes a
-/// configuration that targetcli restores.
+/// A gateway that targetcli has set up, on the distribution's kernel: its configuration becomes a group, and the group becomes
+/// a configuration that targetcli restores.
 @Suite("Migration", .serialized)
 struct MigrationLiveTests {
     private static let target = "iqn.2026-11.example.admin:disk"

@@ -64,17 +64,23 @@ struct RBDLiveTests {
     @Test func sharedLocks() async throws {
         try await withImage { name in
             var info = try await images.info(name)
-            try await images.lockShared(info, cookie: "one", tag: "a")
-            try await images.lockShared(info, cookie: "two", tag: "a")
-            #expect(await error { try await images.lockShared(info, cookie: "one", tag: "b") }?.kind == .inUse)
-            #expect(await error { try await images.lockShared(info, cookie: "one", tag: "a") }?.kind == .alreadyExists)
+            try await images.lockShared(id: info.id, cookie: "one", tag: "a")
+            try await images.lockShared(id: info.id, cookie: "two", tag: "a")
+            #expect(await error { try await images.lockShared(id: info.id, cookie: "one", tag: "b") }?.kind == .inUse)
+            #expect(
+                await error { try await images.lockShared(id: info.id, cookie: "one", tag: "a") }?.kind
+                    == .alreadyExists)
             info = try await images.info(name)
             #expect(
                 info.lockTag == "a" && !info.lockIsExclusive && Set(info.lockOwners.map(\.cookie)) == ["one", "two"])
-            try await images.unlock(info, cookie: "one")
-            for owner in try await images.info(name).lockOwners { try await images.breakLock(info, of: owner) }
+            let locks = try await images.locks(id: info.id)
+            #expect(locks.tag == "a" && Set(locks.owners) == Set(info.lockOwners))
+            try await images.unlock(id: info.id, cookie: "one")
+            for owner in try await images.info(name).lockOwners { try await images.breakLock(id: info.id, of: owner) }
             info = try await images.info(name)
             #expect(info.lockTag == nil && info.lockOwners == [])
+            let none = try await images.locks(id: info.id)
+            #expect(none.owners == [] && none.tag == nil)
         }
     }
 

@@ -67,12 +67,24 @@ extension GatewayTests {
             let open = try await run("lun", "add", "rbd/open", "--lun", "60")
             #expect(open.status == 2 && open.errorText.contains("rbd/open is open by client."), "\(open.errorText)")
             _ = try await writer
+            // Ceph waits 30 s for who has been killed.
+            try await cluster.host(
+                "sh", "-c",
+                "for i in $(seq 400); do rbd status rbd/open | grep -q watcher= || exit 0; sleep 0.1; done; exit 1")
             try await good("lun", "add", "rbd/open", "--lun", "60")
             try await good("lun", "remove", "60")
 
             try await good("apply", "-f", "-", input: theirs)
             #expect(try await cluster.host("rbd", "lock", "ls", "rbd/ours").contains("clio:rbd/theirs"))
-            try await good("group", "remove", "theirs")
+            // A record that says: up, instance 1, one Ceph client. Nobody is there to fence it.
+            let record = #"\001\001\000\000\000\000\000\000\000\001\000\000\000\000\001\000\015\00010.77.9.9:0/1"#
+            try await cluster.host(
+                "sh", "-c", "printf '\(record)' | rados -p rbd setomapval clio.group.theirs member.gw9")
+            let early = try await run("group", "remove", "theirs")
+            #expect(
+                early.status == 1 && early.errorText.contains("gw9 is up and does not answer"), "\(early.errorText)")
+            try await good("group", "remove", "theirs", "--force")
+            #expect(try await cluster.host("ceph", "osd", "blocklist", "ls").contains("10.77.9.9:0/1"))
             #expect(!(try await cluster.host("rbd", "lock", "ls", "rbd/ours").contains("clio")))
             #expect(!(try await cluster.host("rados", "-p", "rbd", "ls").contains("theirs")))
         }

@@ -74,7 +74,6 @@ import Testing
         #expect(Self.metrics.exposition.text.split(separator: "\n").contains { $0 == line })
     }
 
-    /// Every phase that the relay can be in has its sample.
     /// Without a relay there is a name, too, so that it is the same series.
     @Test func drained() {
         let lines = NodeMetrics.idle(group: "g", node: "gw1", isDrained: true).text.split(separator: "\n")
@@ -82,6 +81,7 @@ import Testing
         #expect(lines.contains(#"clio_drained{group="g",node="gw1"} 1"#))
     }
 
+    /// Every phase that the relay can be in has its sample.
     @Test func phases() {
         let all: [Machine.Phase] = [
             .detached, .resuming, .quiescing(.arm), .quiescing(.remap), .quiescing(.depart), .mapping, .joining,
