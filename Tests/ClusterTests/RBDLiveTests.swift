@@ -77,7 +77,9 @@ struct RBDLiveTests {
             #expect(locks.tag == "a" && Set(locks.owners.map(\.name)) == Set(info.lockOwners.map(\.name)))
             #expect(Set(locks.owners.map(\.cookie)) == ["one", "two"])
             try await images.unlock(id: info.id, cookie: "one")
-            for owner in try await images.locks(id: info.id).owners { try await images.breakLock(id: info.id, of: owner) }
+            for owner in try await images.locks(id: info.id).owners {
+                try await images.breakLock(id: info.id, of: owner)
+            }
             info = try await images.info(name)
             #expect(info.lockTag == nil && info.lockOwners == [])
             let none = try await images.locks(id: info.id)
