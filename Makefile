@@ -68,6 +68,8 @@ test-kernel: setup
 ## test-cluster: live, on a cluster inside this machine (FILTER= one suite or test)
 test-cluster: kernel kernel-debug build .build/release/netlink-fuzz .build/release/ioc-pr $(PROMTOOL)
 	@mkdir -p .build
+	# The tests' own commands are built without optimisation; these are the ones that people get, on one processor.
+	$(if $(FILTER),,$(LAB) bench --count 0 --luns 30)
 	swift test --no-parallel --filter 'ClusterTests$(if $(FILTER),.*$(FILTER))' 2>&1 | tee .build/test-cluster.log \
 		|| { echo; echo "What failed:"; grep -A3 '^✘' .build/test-cluster.log; exit 1; } >&2
 

@@ -68,13 +68,13 @@ public enum ImageCheck {
         var pools: [String: Int64] = [:]
         var problems: [Problem] = []
         let names = group.luns.map { try? ImageName(parsing: $0.image) }
-        for (i, result) in await infos(of: names, in: cluster) {
-            guard let name = names[i] else { continue }
-            let path = "luns[\(i)].image"
+        for found in await find(names, in: cluster) {
+            let name = found.name
+            let path = "luns[\(found.index)].image"
             do {
-                let info = try result.get()
+                let info = try found.result.get()
                 if pools[name.pool] == nil { pools[name.pool] = try await cluster.pool(name.pool).id }
-                images[group.luns[i].image] = info
+                images[group.luns[found.index].image] = info
                 problems += faults(info).map { Problem(path: path, message: $0) }
             } catch let error as RBDError {
                 guard let text = missing(name, error) else { throw error }
@@ -88,37 +88,43 @@ public enum ImageCheck {
     /// How many images are looked at side by side: each takes a dozen round trips.
     private static let atOnce = 16
 
+    /// One of several images, and what is known of it.
+    struct Found: Sendable {
+        let index: Int
+        let name: ImageName
+        let result: Result<ImageInfo, RBDError>
+
+        init(_ index: Int, _ name: ImageName, in cluster: Cluster) async {
+            self.index = index
+            self.name = name
+            do throws(RBDError) {
+                result = .success(try await ImageCheck.info(of: name, in: cluster))
+            } catch {
+                result = .failure(error)
+            }
+        }
+
+        /// Whether the cluster as a whole is at fault.
+        var isFatal: Bool { if case .failure(let error) = result { missing(name, error) == nil } else { false } }
+    }
+
     /// What is known of each, in their order, up to the first that has another error than ``missing(_:_:)``'s.
-    static func infos(
-        of names: [ImageName?], in cluster: Cluster
-    ) async -> [(Int, Result<ImageInfo, RBDError>)] {
-        await withTaskGroup(of: (Int, Result<ImageInfo, RBDError>).self) { tasks in
-            var found: [(Int, Result<ImageInfo, RBDError>)] = []
-            var next = 0
-            func start() {
-                while next < names.count {
-                    let i = next
-                    next += 1
-                    guard let name = names[i] else { continue }
-                    tasks.addTask {
-                        do throws(RBDError) {
-                            return (i, .success(try await info(of: name, in: cluster)))
-                        } catch {
-                            return (i, .failure(error))
-                        }
-                    }
-                    return
+    static func find(_ names: [ImageName?], in cluster: Cluster) async -> [Found] {
+        await withTaskGroup(of: Found.self) { tasks in
+            var found: [Found] = []
+            var (running, isFatal) = (0, false)
+            for (index, name) in names.enumerated() {
+                guard let name, !isFatal else { continue }
+                if running == atOnce, let next = await tasks.next() {
+                    running -= 1
+                    isFatal = next.isFatal
+                    found.append(next)
                 }
+                running += 1
+                tasks.addTask { await Found(index, name, in: cluster) }
             }
-            for _ in 0..<atOnce { start() }
-            while let (i, result) = await tasks.next() {
-                found.append((i, result))
-                if case .failure(let error) = result, let name = names[i], missing(name, error) == nil {
-                    next = names.count
-                }
-                start()
-            }
-            return found.sorted { $0.0 < $1.0 }
+            for await next in tasks { found.append(next) }
+            return found.sorted { $0.index < $1.index }
         }
     }
 

@@ -75,8 +75,8 @@ public struct ImageClaim: Sendable {
     ) async throws -> [ImageInfo] {
         var problems: [Problem] = []
         var free: [ImageInfo] = []
-        for (_, result) in await ImageCheck.infos(of: names, in: cluster) {
-            let info = try result.get()
+        for found in await ImageCheck.find(names, in: cluster) {
+            let info = try found.result.get()
             if let text = fault(info, members: members) { problems.append(Problem(path: "", message: text)) }
             free.append(info)
         }
