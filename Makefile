@@ -70,7 +70,7 @@ test-cluster: kernel kernel-debug build .build/release/netlink-fuzz .build/relea
 	@mkdir -p .build
 	# The tests' own commands are built without optimisation; these are the ones that people get, on one processor.
 	$(if $(FILTER),,$(LAB) bench --count 0 --luns 30)
-	swift test --no-parallel --filter 'ClusterTests$(if $(FILTER),.*$(FILTER))' 2>&1 | tee .build/test-cluster.log \
+	@swift test --no-parallel --filter 'ClusterTests$(if $(FILTER),.*$(FILTER))' 2>&1 | tee .build/test-cluster.log \
 		|| { echo; echo "What failed:"; grep -A3 '^✘' .build/test-cluster.log; exit 1; } >&2
 
 .build/release/netlink-fuzz: kernel/tests/netlink-fuzz.c kernel/blk-cluster/uapi/linux/blk_cluster.h | build
