@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import Yams
 
 /// Why a single change of a group cannot be made: object, reason, remedy.
 public struct EditFault: Error, Equatable, CustomStringConvertible {
@@ -423,12 +422,5 @@ extension Group {
             hosts[i].chap?.restoreSecrets(from: known)
         }
         if let known = other.discovery { discovery?.restoreSecrets(from: known) }
-    }
-}
-
-extension GroupFile {
-    /// The group that a file names, whatever else is wrong with it; `nil` if it names none.
-    public static func groupName(in text: String) -> String? {
-        (try? Yams.compose(yaml: text))?.mapping?["group"]?.string
     }
 }

@@ -8,6 +8,11 @@ public enum GroupFile {
     /// Most YAML nodes looked at: a file of nested aliases can be small and yet describe millions.
     static let maximumNodes = 500_000
 
+    /// The group that a file names, whatever else is wrong with it; `nil` if it names none.
+    public static func groupName(in text: String) -> String? {
+        (try? Yams.compose(yaml: text))?.mapping?["group"]?.string
+    }
+
     /// Reads and checks a group file.
     ///
     /// - Parameter known: a group whose CHAP secrets stand where the file has ``Secret/redacted`` for a host of that group.

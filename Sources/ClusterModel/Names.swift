@@ -260,7 +260,7 @@ public struct ImageName: Hashable, Sendable, CustomStringConvertible {
             throw Fault(message: "\"\(text)\" names a snapshot; only an image itself can be exported")
         }
         if let bad = text.unicodeScalars.first(where: {
-            $0.properties.isWhitespace || $0.properties.generalCategory == .control || $0 == "," || $0 == "="
+            $0.properties.isWhitespace || $0.isControl || $0 == "," || $0 == "="
         }) {
             throw Fault(message: "\(shape), without \"\(bad)\": krbd could not map it")
         }
@@ -291,4 +291,9 @@ enum PlainName {
         }
         return nil
     }
+}
+
+extension Unicode.Scalar {
+    /// Whether it may command a terminal (general category Cc): C0, DEL and C1.
+    public var isControl: Bool { properties.generalCategory == .control }
 }

@@ -111,22 +111,18 @@ public struct StoredGroup: Hashable, Codable, Sendable {
 
         /// One line without control characters, short enough to be read back.
         private static func line(_ text: String) -> String {
-            String(String.UnicodeScalarView(text.unicodeScalars.prefix(1000).map { isControl($0) ? "?" : $0 }))
-        }
-
-        private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
-            scalar.properties.generalCategory == .control
+            String(String.UnicodeScalarView(text.unicodeScalars.prefix(1000).map { $0.isControl ? "?" : $0 }))
         }
 
         /// Seconds since 1970 up to the year 9999.
-        private static let times = 253_402_300_799.0
+        public static let times = 0...253_402_300_799.0
         private static let longestText = 4096
 
         /// What is wrong with one that was read.
         func problem(at path: String) -> Problem? {
-            if !(0...Self.times).contains(time) { return Problem(path: "\(path).time", message: "is no time") }
+            if !Self.times.contains(time) { return Problem(path: "\(path).time", message: "is no time") }
             for (key, text) in [("host", host), ("command", command)] {
-                if text.utf8.count > Self.longestText || text.unicodeScalars.contains(where: Self.isControl) {
+                if text.utf8.count > Self.longestText || text.unicodeScalars.contains(where: \.isControl) {
                     return Problem(
                         path: "\(path).\(key)",
                         message: "is longer than \(Self.longestText) bytes or has control characters")

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import ClusterModel
+
 /// What relays tell each other by notify. Little-endian, versioned; see ``encoded``.
 public enum Message: Hashable, Sendable {
     /// An event of `origin`'s. Its events below `floor` are complete: nobody needs to remember them.
@@ -226,7 +228,7 @@ private struct Decoder {
     /// Names and addresses. They go to logs and terminals, which none may command.
     mutating func text() -> String? {
         guard let text = bytes().flatMap({ String(validating: $0, as: UTF8.self) }),
-            !text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control })
+            !text.unicodeScalars.contains(where: \.isControl)
         else { return nil }
         return text
     }

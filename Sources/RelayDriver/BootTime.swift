@@ -30,7 +30,4 @@ enum WallClock {
         clock_gettime(CLOCK_REALTIME, &time)
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
-
-    /// Up to the year 9999.
-    static let range = 0...253_402_300_799.0
 }

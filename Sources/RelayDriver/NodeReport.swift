@@ -101,11 +101,9 @@ public struct NodeReport: Codable, Sendable, Hashable {
         self = report
     }
 
-    private static func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.properties.generalCategory == .control }
-
     /// One line without control characters.
     private static func line(_ text: String) -> String {
-        String(String.UnicodeScalarView(text.unicodeScalars.map { isControl($0) ? " " : $0 }))
+        String(String.UnicodeScalarView(text.unicodeScalars.map { $0.isControl ? " " : $0 }))
     }
 
     private var isPlausible: Bool {
@@ -114,8 +112,8 @@ public struct NodeReport: Codable, Sendable, Hashable {
         let texts = [phase, instance] + seen.values.map(\.state)
         let times = problems.map(\.since) + seen.values.map(\.since) + [versionSince, phaseSince ?? 0]
         return names.allSatisfy { Group.fault(nodeName: $0) == nil } && problems.count <= Self.mostProblems + 1
-            && texts.allSatisfy { !$0.unicodeScalars.contains(where: Self.isControl) }
-            && times.allSatisfy(WallClock.range.contains)
+            && texts.allSatisfy { !$0.unicodeScalars.contains(where: \.isControl) }
+            && times.allSatisfy(StoredGroup.Change.times.contains)
     }
 
     init(

@@ -21,11 +21,14 @@ struct ChangeOptions: ParsableArguments {
     /// - Parameters:
     ///   - command: for the history; without secrets.
     ///   - edit: the change; may run more than once.
-    func change(
+    /// - Returns: the connection that it was made through, for what is to be said of it.
+    @discardableResult func change(
         _ command: String, _ edit: (inout ClusterModel.Group, StoredGroup) throws -> Void
-    ) async throws {
+    ) async throws -> Cluster? {
+        var connection: Cluster?
         try await reporting {
             let cluster = try await ceph.connect()
+            connection = cluster
             let store = try await ceph.store(group.group, in: cluster)
             for attempt in 1... {
                 let snapshot = try await store.load()
@@ -41,6 +44,7 @@ struct ChangeOptions: ParsableArguments {
                 }
             }
         }
+        return connection
     }
 
     /// Gives new LUNs identities. Images that the group has already are not looked at again: one more LUN costs the same

@@ -35,8 +35,8 @@ struct GroupRemove: AsyncParsableCommand {
             let cluster = try await ceph.connect()
             let store = try await ceph.store(name, in: cluster)
             let snapshot = try await store.load()
-            let members = try await MemberStatus.all(of: snapshot.stored, in: store.pool)
-            for member in members where member.isUnsettled {
+            let unsettled = try await MemberStatus.all(of: snapshot.stored, in: store.pool).filter(\.isUnsettled)
+            for member in unsettled {
                 guard force, member.report == nil else {
                     throw Refused(
                         description: "group \"\(name)\": node \(member.node) "
@@ -44,8 +44,8 @@ struct GroupRemove: AsyncParsableCommand {
                                 ? "is \(member.state) and does not answer: once its machine is off, use --force"
                                 : "serves hosts: drain it first (clio node drain \(member.node) --group \(name))"))
                 }
-                for client in member.clients { try await cluster.blocklist(client) }
             }
+            for client in unsettled.flatMap(\.clients) { try await cluster.blocklist(client) }
             try await store.remove(snapshot)
             for problem in await store.claim.release(snapshot.stored.config.luns, in: cluster) {
                 complain("clio: \(problem)")
@@ -172,7 +172,7 @@ struct Apply: AsyncParsableCommand {
     func run() async throws {
         try await reporting {
             let label = file == "-" ? "standard input" : file
-            let wanted = try parseGroup(file)
+            let wanted = try parseGroup(readText(file), of: file)
             let cluster = try await ceph.connect()
             let store = try await ceph.store(group ?? wanted.name, in: cluster)
             let snapshot = try await store.load()
@@ -227,11 +227,10 @@ struct Apply: AsyncParsableCommand {
     }
 }
 
-/// Reads and checks a group file; says what is wrong with it.
-func parseGroup(_ file: String) throws -> Group {
-    let text = try readText(file)
+/// Checks the text of a group file; says what is wrong with it.
+func parseGroup(_ text: String, of file: String, secretsOf known: Group? = nil) throws -> Group {
     do {
-        return try GroupFile.parse(text)
+        return try GroupFile.parse(text, secretsOf: known)
     } catch {
         complain(error.problems, in: file)
         throw Exit.badGroup

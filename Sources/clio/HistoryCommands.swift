@@ -129,13 +129,7 @@ struct PlanCommand: AsyncParsableCommand {
             var before: [String: StoredGroup] = [:]
             var unknown: [String: String] = [:]
             if let text, let file {
-                let wanted: ClusterModel.Group
-                do {
-                    wanted = try GroupFile.parse(text, secretsOf: now.config)
-                } catch let error as InvalidGroup {
-                    complain(error.problems, in: file)
-                    throw Exit.badGroup
-                }
+                let wanted = try parseGroup(text, of: file, secretsOf: now.config)
                 let images = try await identities(of: wanted, in: cluster, allowingMissing: true)
                 let complete = try wanted.completed(fsid: cluster.fsid, images: images, previous: now.config)
                 next = try now.applying(complete) ?? now

@@ -2,6 +2,7 @@
 import ArgumentParser
 import ClusterModel
 import Foundation
+import Rados
 
 extension Access: ExpressibleByArgument {}
 extension Fabric: ExpressibleByArgument {}
@@ -237,29 +238,26 @@ struct LUNCommand: AsyncParsableCommand {
 
         func run() async throws {
             var before: StoredGroup?
-            try await options.change("clio lun remove \(lun)") { group, now in
+            let cluster = try await options.change("clio lun remove \(lun)") { group, now in
                 let removed = try group.removeLUN(lun)
                 before = now
                 before?.config.luns = removed.imageID == nil ? [] : [removed]
             }
-            if let before { await warn(of: before) }
+            if let before, let cluster { await warn(of: before, in: cluster) }
         }
 
         /// What is done is done, whether or not this can be told.
         ///
         /// - Parameter before: the group with what was removed for its only LUN.
-        private func warn(of before: StoredGroup) async {
+        private func warn(of before: StoredGroup, in cluster: Cluster) async {
             var problems: [String] = []
-            do {
-                let reports = await ReservationReport.all(of: before, in: try await options.ceph.connect(), &problems)
-                for report in reports where !report.registrations.isEmpty {
-                    let hosts = Swift.Set(report.registrations.map(\.path.initiator)).sorted()
-                    complain(
-                        "clio: image \(report.image) keeps the registrations of \(hosts.joined(separator: ", ")) for when "
-                            + "it is a LUN again; clio pr clear \(report.image), on a node that serves it, removes them"
-                    )
-                }
-            } catch { problems.append("\(error)") }
+            for report in await ReservationReport.all(of: before, in: cluster, &problems)
+            where !report.registrations.isEmpty {
+                let hosts = Swift.Set(report.registrations.map(\.path.initiator)).sorted()
+                complain(
+                    "clio: image \(report.image) keeps the registrations of \(hosts.joined(separator: ", ")) for when "
+                        + "it is a LUN again; clio pr clear \(report.image), on a node that serves it, removes them")
+            }
             for problem in problems { complain("clio: \(problem)") }
         }
     }
