@@ -211,17 +211,21 @@ extension DispatchSemaphore {
         #expect(address.with { bind(socket, $0, $1) } == 0)
         let manager = ServiceManager(environment: ["NOTIFY_SOCKET": path, "WATCHDOG_USEC": "3000000"])
         #expect(manager.watchdog == .seconds(3))
+        manager.extendStart()
         manager.ready()
         manager.status("two\nlines")
         manager.alive()
         manager.stopping()
         var words: [String] = []
         var buffer = [UInt8](repeating: 0, count: 256)
-        for _ in 0..<4 {
+        for _ in 0..<5 {
             let count = recv(socket, &buffer, buffer.count, Int32(MSG_DONTWAIT))
             words.append(String(decoding: buffer.prefix(max(0, count)), as: UTF8.self))
         }
-        #expect(words == ["READY=1", "STATUS=two lines", "WATCHDOG=1", "STOPPING=1"])
+        #expect(
+            words == [
+                "EXTEND_TIMEOUT_USEC=180000000", "READY=1", "STATUS=two lines", "WATCHDOG=1", "STOPPING=1",
+            ])
     }
 
     @Test func withoutSystemd() {
