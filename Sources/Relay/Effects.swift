@@ -35,6 +35,8 @@ public enum Input: Sendable {
     case quiesced(TaskID)
     /// The answer to ``KernelCommand/remap(_:)``: a new krbd client instance, and a number nobody has used before.
     case remapped(TaskID, instance: UInt64, clients: [String])
+    /// The kernel's answer to ``KernelCommand/arm(epoch:instance:until:hold:)``: whether it holds this lease now.
+    case armed(epoch: UInt64, Bool)
     /// The kernel's lease of this epoch has lapsed.
     case lapsed(epoch: UInt64)
     /// The kernel's answer to ``KernelCommand/report(_:)``: whether writes of sessions that are gone are in flight.
@@ -173,7 +175,8 @@ public enum Change: Hashable, Sendable {
 /// What the kernel is asked to do. All instants are this node's.
 public enum KernelCommand: Hashable, Sendable {
     /// Commands may be submitted from now on while `now < until`, and wait (or are answered BUSY) while `now >= hold`. Only
-    /// `until` is sticky. Refused by the kernel unless it is quiesced and `epoch` is higher than the last.
+    /// `until` is sticky. Refused by the kernel unless it is quiesced, `epoch` is higher than the last and `until` is still to
+    /// come. The answer is ``Input/armed(epoch:_:)``; commands may have been submitted by then.
     case arm(epoch: UInt64, instance: UInt64, until: Instant, hold: Instant)
     /// Moves the two bounds. Ignored by the kernel if the epoch is not the armed one or its lease has lapsed.
     case renew(epoch: UInt64, until: Instant, hold: Instant)
@@ -228,7 +231,7 @@ public enum Outcome: Hashable, Sendable {
 public enum Notice: Hashable, Sendable {
     /// The record is written; the lease is still to come.
     case joined(instance: UInt64)
-    /// Commands are served.
+    /// Commands are served: the kernel has said so.
     case serving(epoch: UInt64)
     /// The lease was lost; sessions are dropped.
     case lapsed

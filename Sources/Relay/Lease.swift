@@ -4,9 +4,8 @@
 struct Lease: Sendable {
     /// Number of the lease that the kernel holds or held last; each arming takes the next.
     var epoch: UInt64 = 0
-    /// Whether the kernel holds a lease. Once `until` has passed it does not, whatever arrives later.
-    var armed = false
-    /// End of the lease as the kernel knows it.
+    var state = State.over
+    /// End of the lease as the kernel knows it, or has been told to.
     var until = Instant(nanoseconds: 0)
     /// End of the lease that the last renewal allows: L after the moment before it was sent.
     var earned: Instant?
@@ -26,6 +25,15 @@ struct Lease: Sendable {
     }
 
     init(epoch: UInt64 = 0) { self.epoch = epoch }
+
+    /// What the kernel does with the lease of this epoch.
+    enum State: Hashable, Sendable {
+        /// It holds none. Once `until` has passed that is so, whatever arrives later.
+        case over
+        /// It has been told to hold one and has not answered: it may submit commands already, or refuse.
+        case asked
+        case armed
+    }
 }
 
 /// What is known of writes of dropped sessions since the beat at hand was known to have landed. Peers take the next beat
@@ -42,15 +50,19 @@ extension Machine {
     /// **Lapse is sticky.** Called before anything else is looked at: a reply that comes after the end finds no lease to
     /// extend.
     mutating func lapseIfDue() {
-        if lease.armed && now >= lease.until { lapse() }
+        if lease.state != .over && now >= lease.until { lapse() }
     }
 
     /// The lease is over. The kernel refuses commands from here on; drop the sessions, settle what is in flight, and only
     /// then start again.
     mutating func lapse() {
-        lease.armed = false
-        guard phase == .serving else { return }
-        notice(.lapsed)
+        lease.state = .over
+        switch phase {
+        case .serving: notice(.lapsed)
+        case .arming: break
+        default: return
+        }
+        // The next one takes another renewal, so that a kernel that refuses is not asked all the time.
         lease.earned = nil
         if keeps(.stickyLapse) {
             quiesce(.arm, .lapsed)
@@ -83,6 +95,7 @@ extension Machine {
         lease.beat = beat
         switch phase {
         case .serving, .quiescing(.depart): lease.orphans = .unknown
+        case .arming where lease.state == .asked: lease.orphans = .unknown
         // Nothing is in flight.
         default: lease.orphans = .none
         }
@@ -113,7 +126,7 @@ extension Machine {
             let start = keeps(.leaseFromSend) ? sentAt : now
             let earned = start.advanced(by: schedule.lease)
             lease.earned = max(lease.earned ?? earned, earned)
-            if lease.armed {
+            if lease.state == .armed {
                 lease.until = max(lease.until, earned)
                 tellKernel()
             }
@@ -134,23 +147,39 @@ extension Machine {
         }
     }
 
-    /// Arms the kernel once everything that arming needs is there.
+    /// Has the kernel arm once everything that arming needs is there.
     mutating func pursueArming() {
-        guard phase == .arming, let mine, statesLoaded, let earned = lease.earned, earned > now else { return }
+        guard phase == .arming, let mine, statesLoaded else { return }
+        guard lease.state == .over else { return wake(lease.until) }
+        guard let earned = lease.earned, earned > now else { return }
         guard barrier >= membership.fenceEpoch, raiseHold(), lease.hold > now else {
             return
         }
         lease.epoch += 1
-        lease.armed = true
+        lease.state = .asked
         lease.until = earned
-        phase = .serving
         kernel(.arm(epoch: lease.epoch, instance: mine.instance, until: lease.until, hold: lease.hold))
-        notice(.serving(epoch: lease.epoch))
+        if !keeps(.serveOnKernelsWord) { armed(epoch: lease.epoch, true) }
+    }
+
+    /// The kernel has answered. A word on a lease that this node has given up by now changes nothing: what ends it is on its
+    /// way to the kernel.
+    mutating func armed(epoch: UInt64, _ holds: Bool) {
+        guard phase == .arming, lease.state == .asked, epoch == lease.epoch else { return }
+        // It refuses while something is left of before, or when it was too late: settle, and begin again.
+        guard holds else { return lapse() }
+        lease.state = .armed
+        phase = .serving
+        notice(.serving(epoch: epoch))
+        // Renewals have landed in the meantime.
+        guard let earned = lease.earned, earned > lease.until else { return }
+        lease.until = earned
+        tellKernel()
     }
 
     /// Passes on new evidence before the kernel misses it.
     mutating func pursueHold() {
-        guard lease.armed else { return }
+        guard lease.state == .armed else { return }
         wake(lease.until)
         let told = lease.hold
         guard raiseHold() else { return }

@@ -22,7 +22,7 @@ public struct Machine: Sendable {
         case mapping
         /// Without a record, or with one of an earlier life's that must be fenced first.
         case joining
-        /// The record is written; the lease still needs states, barrier and evidence.
+        /// The record is written; the lease still needs states, barrier, evidence and the kernel's word.
         case arming
         /// The kernel has a lease.
         case serving
@@ -130,7 +130,8 @@ public struct Machine: Sendable {
         case .applied(let task, let code): applied(task, code)
         case .quiesced(let task): quiesced(task)
         case .remapped(let task, let instance, let clients): remapped(task, instance, clients)
-        case .lapsed(let epoch): if epoch == lease.epoch, lease.armed { lapse() }
+        case .armed(let epoch, let holds): armed(epoch: epoch, holds)
+        case .lapsed(let epoch): if epoch == lease.epoch, lease.state != .over { lapse() }
         case .orphans(let task, let exist):
             if tasks.removeValue(forKey: task) == .report { reported(task, exist) }
         case .reply(let id, let reply): replied(id, reply)
@@ -314,7 +315,7 @@ extension Machine {
         self.instance = instance
         self.clients = clients
         barrier = kernel.barrier
-        lease.armed = !kernel.lapsed && now < kernel.until
+        lease.state = !kernel.lapsed && now < kernel.until ? .armed : .over
         lease.until = kernel.until
         lease.hold = kernel.hold
         phase = .resuming
@@ -341,7 +342,7 @@ extension Machine {
 
     /// Ends the lease, drops the sessions and settles what is in flight; then `next`.
     mutating func quiesce(_ next: Phase.Next, _ why: Quiesce) {
-        lease.armed = false
+        lease.state = .over
         statesLoaded = false
         tasks = tasks.filter { $0.value != .quiesce && $0.value != .states }
         phase = .quiescing(next)
@@ -506,7 +507,7 @@ extension Machine {
     }
 
     private mutating func resume(_ record: Record) {
-        if lease.armed {
+        if lease.state == .armed {
             phase = .serving
             statesLoaded = true
             notice(.serving(epoch: lease.epoch))

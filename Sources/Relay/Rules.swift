@@ -9,6 +9,8 @@ package enum Rule: String, CaseIterable, Sendable {
     case renewalGuarded
     /// Lapse is sticky: after a lapse sessions are dropped and writes settled before a new lease is armed.
     case stickyLapse
+    /// Lease: a node serves when the kernel has said that it holds the lease, and not when it has been asked to.
+    case serveOnKernelsWord
     /// The bound F: no beat while a write of a dropped session is unsettled, and an end to the instance if that lasts.
     case noBeatOverOrphans
     /// The bound F: a node submits only while each peer was alive less than F ago, or is fenced behind the barrier.

@@ -26,8 +26,8 @@ extension Machine {
     /// As of the last input.
     public var status: Status {
         Status(
-            phase: phase, instance: instance, epoch: lease.epoch, until: lease.armed ? lease.until : nil,
-            hold: lease.armed ? lease.hold : nil, barrier: barrier, isWatching: watch.isEstablished,
+            phase: phase, instance: instance, epoch: lease.epoch, until: lease.state == .armed ? lease.until : nil,
+            hold: lease.state == .armed ? lease.hold : nil, barrier: barrier, isWatching: watch.isEstablished,
             snapshot: membership.snapshot, silence: membership.peers.mapValues { $0.seenAt.duration(to: now) },
             events: outgoing.mapValues { $0.round.missing.map { $0.map(\.node).sorted() } })
     }

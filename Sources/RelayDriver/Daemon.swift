@@ -505,9 +505,10 @@ public actor Daemon {
         case .arm(let epoch, let instance, let until, let hold):
             do {
                 try await kernel.arm(epoch: epoch, instance: instance, until: until.kernel, hold: hold.kernel)
+                feed(.armed(epoch: epoch, true), life)
             } catch {
                 logger.error("lease \(epoch) cannot be armed: \(error)")
-                feed(.lapsed(epoch: epoch), life)
+                feed(.armed(epoch: epoch, false), life)
             }
         case .renew(let epoch, let until, let hold):
             do {

@@ -48,6 +48,9 @@ final class Node {
     /// Number of the relay process.
     private(set) var life = 0
     private var relay: Client?
+    /// What it has told the kernel and the kernel has not begun with: it does one thing after the other.
+    private var orders: [KernelCommand] = []
+    private var isArming = false
     private var wake: Time = .max
     private var acknowledgements: [NotificationID: ([UInt8]) -> Void] = [:]
     private var lastNotification: UInt64 = 0
@@ -150,6 +153,8 @@ extension Node {
         machine = nil
         relay?.isGone = true
         relay = nil
+        orders = []
+        isArming = false
         acknowledgements = [:]
     }
 
@@ -404,16 +409,35 @@ extension Node {
         for index in cluster.events.indices { note(done: index) }
     }
 
+    /// Carries out what the relay has told it to, in order.
+    private func obey() {
+        while !isArming, !orders.isEmpty { command(orders.removeFirst()) }
+    }
+
+    private func arm(_ epoch: UInt64, _ new: KernelState) {
+        let life = life
+        isArming = true
+        kernelSoon(world.latency(stuck: cluster.stuckArming)) { [self] in
+            // The relay's end takes with it what the kernel has not begun with.
+            guard life == self.life else { return }
+            isArming = false
+            let fails = world.random.chance(cluster.failingArming)
+            let holds = isQuiesced && epoch > lease.epoch && krbd != nil && now < new.until && !fails
+            world.tell("\(name): kernel: lease \(epoch)\(holds ? "" : " refused")")
+            if holds {
+                lease = new
+                isQuiesced = false
+                watchLease()
+            }
+            toRelay { .armed(epoch: epoch, holds) }
+            obey()
+        }
+    }
+
     private func command(_ command: KernelCommand) {
         switch command {
         case .arm(let epoch, let instance, let until, let hold):
-            guard isQuiesced, epoch > lease.epoch, krbd != nil else {
-                return world.tell("\(name): kernel: lease \(epoch) refused")
-            }
-            world.tell("\(name): kernel: lease \(epoch)")
-            lease = KernelState(instance: instance, epoch: epoch, until: until, hold: hold)
-            isQuiesced = false
-            watchLease()
+            arm(epoch, KernelState(instance: instance, epoch: epoch, until: until, hold: hold))
         case .renew(let epoch, let until, let hold):
             guard epoch == lease.epoch, !lease.lapsed, now < lease.until else { return }
             lease.until = max(lease.until, until)
@@ -521,10 +545,15 @@ extension Node {
         for effect in effects {
             switch effect {
             case .rados(let id, let request): perform(id, request)
-            case .kernel(let command): self.command(command)
+            case .kernel(let command):
+                orders.append(command)
+                obey()
             case .acknowledge(let id, let bytes): acknowledgements.removeValue(forKey: id)?(bytes)
             case .notice(let notice):
                 world.tell("\(name): \(notice)")
+                if case .serving(let epoch) = notice, epoch != lease.epoch {
+                    world.fail("\(name) is said to serve, and its kernel has not armed lease \(epoch)")
+                }
                 if notice == .left {
                     hasLeft = true
                     stopRelay()

@@ -32,6 +32,8 @@ final class Cluster {
     private(set) var stuckOperations: Stuck
     private(set) var stuckReplies: Stuck
     private(set) var stuckWrites: Stuck
+    private(set) var failingArming: Double
+    private(set) var stuckArming: Stuck
 
     init(_ world: World, timing: Timing, blocks: Int, breaking broken: Rule?) {
         self.world = world
@@ -47,6 +49,8 @@ final class Cluster {
         stuckOperations = stuck(0.02, 6 * second)
         stuckReplies = stuck(0.04, 5 * second)
         stuckWrites = stuck(0.01, 40 * second)
+        failingArming = world.random.chance(0.5) ? 0 : 0.3 * world.random.unit()
+        stuckArming = stuck(0.3, 8 * second)
         ceph.mapSpread = world.random.time(second / 2...60 * second)
     }
 
@@ -77,6 +81,8 @@ final class Cluster {
         stuckOperations.probability = 0
         stuckReplies.probability = 0
         stuckWrites.probability = 0
+        failingArming = 0
+        stuckArming.probability = 0
     }
 }
 

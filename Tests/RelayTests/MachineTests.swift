@@ -18,6 +18,8 @@ private struct Table {
     var isAnswered: (Request) -> Bool = { _ in true }
     /// Whether the kernel does what it is told at once.
     var kernelWorks = true
+    /// Whether it answers when it is told to hold a lease, and what.
+    var kernelArms: Bool? = true
     /// What the kernel says when asked.
     var hasOrphans = false
     var kernelReports = true
@@ -79,7 +81,8 @@ private struct Table {
         case .remap(let task):
             lastInstance += 1
             return .remapped(task, instance: lastInstance, clients: ["krbd-\(lastInstance)", "relay-\(lastInstance)"])
-        case .arm, .renew, .report, .done: return nil
+        case .arm(let epoch, _, _, _): return kernelArms.map { .armed(epoch: epoch, $0) }
+        case .renew, .report, .done: return nil
         }
     }
 
@@ -113,6 +116,8 @@ private struct Table {
     }
 
     var commands: [KernelCommand] { effects.compactMap { if case .kernel(let command) = $0 { command } else { nil } } }
+
+    var leases: [UInt64] { commands.compactMap { if case .arm(let epoch, _, _, _) = $0 { epoch } else { nil } } }
 
     var notices: [Notice] { effects.compactMap { if case .notice(let notice) = $0 { notice } else { nil } } }
 
@@ -265,6 +270,77 @@ extension Swap {
         table.pass(.seconds(2))
         #expect(table.machine.phase == .serving)
         #expect(table.machine.status.epoch == 2)
+    }
+
+    @Test func servesOnTheKernelsWord() {
+        var table = Table()
+        table.kernelArms = nil
+        table.addPeer("b")
+        table.give(.attached(KernelState(), clients: []))
+        while table.leases.isEmpty { table.pass(.milliseconds(100)) }
+        table.pass(.milliseconds(1500))
+        guard let order = table.commands.last(where: { if case .arm = $0 { true } else { false } }),
+            case .arm(let epoch, _, let until, _) = order
+        else { return #expect(Bool(false)) }
+        #expect(table.machine.phase == .arming)
+        #expect(table.machine.status.until == nil)
+        table.give(.armed(epoch: epoch - 1, true))
+        #expect(table.machine.phase == .arming)
+        #expect(!table.notices.contains(.serving(epoch: epoch)))
+        table.give(.armed(epoch: epoch, true))
+        #expect(table.machine.phase == .serving)
+        #expect(table.notices.last == .serving(epoch: epoch))
+        // What has been earned in the meantime counts.
+        guard let now = table.machine.status.until else { return #expect(Bool(false)) }
+        #expect(now > until)
+        #expect(table.commands.contains { if case .renew(epoch, now, _) = $0 { true } else { false } })
+    }
+
+    @Test func beatsWhileTheKernelArms() {
+        var table = Table()
+        table.kernelArms = nil
+        table.give(.attached(KernelState(), clients: []))
+        let beat = table.group.beats["a"] ?? 0
+        table.pass(.milliseconds(4500))
+        #expect(table.leases == [1])
+        #expect(table.group.beats["a"] ?? 0 >= beat + 4)
+        // The kernel may have armed already: its commands may be some of sessions that are gone.
+        table.hasOrphans = true
+        table.pass(.milliseconds(400))
+        #expect(table.commands.contains { if case .report = $0 { true } else { false } })
+        #expect(!table.commands.contains { if case .renew = $0 { true } else { false } })
+    }
+
+    @Test func settlesAndAsksAgainWhenTheKernelRefuses() {
+        var table = Table()
+        table.kernelArms = false
+        table.give(.attached(KernelState(), clients: []))
+        table.pass(.seconds(10))
+        #expect(table.machine.phase == .arming)
+        #expect(table.notices == [.joined(instance: 101)])
+        // Not all the time.
+        #expect(table.leases.count >= 5 && table.leases.count <= 12)
+        #expect(table.leases == Array(1...UInt64(table.leases.count)))
+        let settled = table.commands.filter { if case .quiesce(_, .lapsed) = $0 { true } else { false } }
+        #expect(settled.count == table.leases.count)
+        table.kernelArms = true
+        table.pass(.seconds(2))
+        #expect(table.machine.phase == .serving)
+    }
+
+    @Test func wordOnALeaseThatIsOverChangesNothing() {
+        var table = Table()
+        table.kernelArms = nil
+        table.give(.attached(KernelState(), clients: []))
+        table.pass(.milliseconds(5500))
+        // The first one's end has come without an answer.
+        #expect(table.commands.contains { if case .quiesce(_, .lapsed) = $0 { true } else { false } })
+        #expect(table.leases == [1, 2])
+        for holds in [true, false] { table.give(.armed(epoch: 1, holds)) }
+        #expect(table.machine.phase == .arming)
+        table.give(.armed(epoch: 2, true))
+        #expect(table.machine.phase == .serving)
+        #expect(table.notices == [.joined(instance: 101), .serving(epoch: 2)])
     }
 
     // MARK: Fencing

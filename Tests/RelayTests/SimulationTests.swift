@@ -26,7 +26,7 @@ import Testing
     /// among them: it takes more than one fault at once to get past the other rules that stand behind it. See
     /// ``MachineTests/renewalComparesTheRecord()``.
     @Test(arguments: Rule.allCases.filter { $0 != .renewalGuarded }) func brokenRuleIsNoticed(_ rule: Rule) async {
-        let result = await Campaign(count: 200, nodes: 3, breaking: rule).run()
+        let result = await Campaign(count: 500, nodes: 3, breaking: rule).run()
         #expect(result.failure != nil, "\(rule) is broken, and nothing happens")
     }
 
