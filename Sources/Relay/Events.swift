@@ -42,9 +42,12 @@ struct Outgoing: Sendable {
 struct Incoming: Sendable {
     enum State: Hashable, Sendable {
         case running(TaskID)
+        /// It could not, as its lease is over and something of it still in flight. It does it when all is settled.
+        case unsettled
         case done(code: UInt32)
     }
 
+    let payload: [UInt8]
     var state: State
     /// Notifications to acknowledge when it is done. One whose notify has timed out is acknowledged in vain.
     var waiting: [NotificationID] = []
@@ -167,23 +170,48 @@ extension Machine {
                 switch entry.state {
                 case .done(let code):
                     acknowledge(notification, Acknowledgement(member: me, subject: answer.subject, code: code).encoded)
-                case .running:
+                case .running, .unsettled:
                     if entry.waiting.count < Incoming.maximumWaiting { entry.waiting.append(notification) }
                     events[id] = entry
                 }
             } else {
                 let task = apply(.event(origin: origin, id: id, payload: payload), for: .event(origin: origin, id: id))
-                events[id] = Incoming(state: .running(task), waiting: [notification])
+                events[id] = Incoming(payload: payload, state: .running(task), waiting: [notification])
             }
             incoming[origin] = events
         }
     }
 
     mutating func applied(event id: UInt64, of origin: Member, _ task: TaskID, code: UInt32) {
-        guard let me, let entry = incoming[origin]?[id], entry.state == .running(task) else { return }
-        incoming[origin]?[id] = Incoming(state: .done(code: code))
+        guard let me, var entry = incoming[origin]?[id], entry.state == .running(task) else { return }
+        // No answer yet: its host would be told that the event has failed, when all it takes is to wait.
+        if code != 0, isSettling {
+            entry.state = .unsettled
+            incoming[origin]?[id] = entry
+            return
+        }
+        incoming[origin]?[id] = Incoming(payload: [], state: .done(code: code))
         let answer = Acknowledgement(member: me, subject: .event(origin: origin, id: id), code: code)
         for notification in entry.waiting { acknowledge(notification, answer.encoded) }
+    }
+
+    private var isSettling: Bool {
+        switch phase {
+        case .quiescing(.arm), .quiescing(.depart): true
+        default: false
+        }
+    }
+
+    /// All is settled: what could not be done because of that can be now.
+    mutating func applyUnsettled() {
+        for origin in incoming.keys.sorted() {
+            let events = (incoming[origin] ?? [:]).filter { $0.value.state == .unsettled }
+            for (id, entry) in events.sorted(by: { $0.key < $1.key }) {
+                let event = Apply.event(origin: origin, id: id, payload: entry.payload)
+                let task = apply(event, for: .event(origin: origin, id: id))
+                incoming[origin]?[id]?.state = .running(task)
+            }
+        }
     }
 
     /// Forgets the events of instances that are gone.

@@ -366,6 +366,7 @@ extension Machine {
                 phase = .joining
             }
         }
+        applyUnsettled()
     }
 
     private mutating func remap() {

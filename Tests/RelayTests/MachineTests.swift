@@ -541,6 +541,39 @@ extension Swap {
         #expect(table.acknowledgements == [[UInt8]](repeating: expected.encoded, count: 4))
     }
 
+    /// A node that leaves, or whose lease has lapsed, while something is in flight: its kernel cannot do what others ask for
+    /// before that is settled, and their hosts' resets do not fail because of it.
+    @Test(arguments: [true, false]) func eventWaitsForWhatIsSettled(_ leaves: Bool) {
+        var table = Table()
+        table.serve(with: ["b"])
+        table.kernelWorks = false
+        if leaves {
+            table.give(.leave)
+        } else {
+            table.give(.lapsed(epoch: 1))
+        }
+        let settling = table.commands.compactMap { if case .quiesce(let task, _) = $0 { task } else { nil } }
+        let origin = Member(node: "b", instance: 1)
+        let message = Message.event(origin: origin, id: 9, floor: 9, payload: [3]).encoded
+        func tasks() -> [TaskID] {
+            table.commands.compactMap { if case .apply(let task, .event(origin, 9, [3])) = $0 { task } else { nil } }
+        }
+        table.give(.notification(NotificationID(1), message))
+        #expect(tasks().count == 1)
+        for task in tasks() { table.give(.applied(task, code: 116)) }
+        table.give(.notification(NotificationID(2), message))
+        #expect(table.acknowledgements.isEmpty)
+        #expect(tasks().count == 1)
+        // Nothing of the node's is written before the event is answered.
+        table.isAnswered = { _ in false }
+        for task in settling { table.give(.quiesced(task)) }
+        #expect(tasks().count == 2)
+        for task in tasks().suffix(1) { table.give(.applied(task, code: 0)) }
+        let expected = Acknowledgement(
+            member: Member(node: "a", instance: 101), subject: .event(origin: origin, id: 9), code: 0)
+        #expect(table.acknowledgements == [[UInt8]](repeating: expected.encoded, count: 2))
+    }
+
     @Test func whoIsNoMemberSaysNothing() {
         var table = Table()
         table.isAnswered = { _ in false }
