@@ -32,25 +32,33 @@ struct Bench: AsyncParsableCommand {
 
     private func benchCommands() async throws {
         var options = LabOptions(name: common.name, gateways: 2, initiators: 0, kernel: .stock)
-        let stock = try await withLab(options) { lab in
-            Measured(
-                resets: try await lab.resetTimes(count: count),
-                free: try await lab.reservationTimes(.none, count: count),
-                reserved: try await lab.reservationTimes(.one, count: count))
-        }
+        let stock = try await withLab(options, measure)
         options.kernel = .clio
         options.daemon = true
-        let (clio, many, rados) = try await withLab(options) { lab in
+        let (clio, many, block, rados) = try await withLab(options) { lab in
             (
-                Measured(
-                    resets: try await lab.resetTimes(count: count),
-                    free: try await lab.reservationTimes(.none, count: count),
-                    reserved: try await lab.reservationTimes(.one, count: count)),
-                try await lab.reservationTimes(.many, count: count),
+                try await measure(lab), try await lab.reservationTimes(.many, count: count),
+                try await RadosTimes.measure(lab, count: count, size: 512),
                 try await RadosTimes.measure(lab, count: count, size: 4096)
             )
         }
-        print("LOGICAL UNIT RESET through one of two gateways, median of \(count)")
+        print("Commands through one of two gateways, time of one")
+        printTable(
+            ["", "stock kernel", "Clio", "ratio"],
+            [
+                row("READ of 4 KiB, one at a time", stock.commands.read.one, clio.commands.read.one),
+                row("READ of 4 KiB, 32 outstanding", stock.commands.read.many, clio.commands.read.many),
+                row("WRITE of 4 KiB, one at a time", stock.commands.write.one, clio.commands.write.one),
+                row("WRITE of 4 KiB, 32 outstanding", stock.commands.write.many, clio.commands.write.many),
+                row(
+                    "COMPARE AND WRITE, 16 blocks at once (stock: one node's)", stock.commands.compareAndWrite.many,
+                    clio.commands.compareAndWrite.many),
+            ])
+        print("\nCOMPARE AND WRITE of one block, one at a time, beside a RADOS write of 512 bytes")
+        printTable(
+            ["", "RADOS write", "Clio", "ratio"],
+            [row("", .seconds(block.write), clio.commands.compareAndWrite.one)])
+        print("\nLOGICAL UNIT RESET through one of two gateways, median of \(count)")
         printTable(
             ["", "stock kernel", "Clio", "ratio"],
             [
@@ -107,7 +115,16 @@ struct Bench: AsyncParsableCommand {
             ])
     }
 
+    private func measure(_ lab: Lab) async throws -> Measured {
+        Measured(
+            commands: try await lab.commandTimes(count: count),
+            resets: try await lab.resetTimes(count: count),
+            free: try await lab.reservationTimes(.none, count: count),
+            reserved: try await lab.reservationTimes(.one, count: count))
+    }
+
     private struct Measured {
+        var commands: CommandTimes
         var resets: ResetTimes
         /// Nothing is reserved.
         var free: ReservationTimes
