@@ -42,7 +42,7 @@ struct Bench: AsyncParsableCommand {
                 try await RadosTimes.measure(lab, count: count, size: 4096)
             )
         }
-        print("Commands through one of two gateways, time of one")
+        print("Commands through one of two gateways, time of one in the fastest of 20 rounds")
         printTable(
             ["", "stock kernel", "Clio", "ratio"],
             [
