@@ -12,6 +12,8 @@ struct Ceph: Sendable {
     /// Secret of `client.admin`.
     let adminKey: String
     let osds: Int
+    /// Copies of each object.
+    let replicas: Int
     /// Bytes each OSD says it has; memory is used as data comes.
     let capacity: Int
 
@@ -61,11 +63,19 @@ struct Ceph: Sendable {
         )
     }
 
-    /// The lease to read (`osd_heartbeat_grace` · the ratio below) is 120 s instead of 16 s. An OSD that stood still for longer
-    /// than what was left of it would never serve again: without replicas nobody acknowledges a new lease, and nothing
+    /// Without replicas the lease to read (`osd_heartbeat_grace` · the ratio below) is 120 s instead of 16 s. An OSD that stood
+    /// still for longer than what was left of it would never serve again: nobody acknowledges a new lease then, and nothing
     /// else ends the state `laggy` (Ceph's `PeeringState::recheck_readable`; github.com/ceph/ceph-container/issues/1682).
+    ///
+    /// With replicas another OSD takes over, 20 s after the first has fallen silent. Ceph wants to hear that from two hosts, and
+    /// here is one.
     private var daemonFile: String {
         let address = Network.bridgeAddress
+        let failover =
+            replicas == 1
+            ? "osd pool default read lease ratio = 6"
+            : "mon osd reporter subtree level = osd\nmon osd min down reporters = 1"
+        let addresses = (0..<osds).map { "[\(OSDName.text($0))]\npublic addr = \(Network.address(osd: $0))\n" }.joined()
         return """
             [global]
             fsid = \(fsid)
@@ -80,10 +90,10 @@ struct Ceph: Sendable {
             log file = \(daemons)/$name.log
             admin socket = \(daemons)/$name.asok
             crash dir = \(daemons)
-            osd pool default size = 1
+            osd pool default size = \(replicas)
             osd pool default min size = 1
             osd pool default pg autoscale mode = off
-            osd pool default read lease ratio = 6
+            \(failover)
             osd crush chooseleaf type = 0
             mon allow pool size one = true
             mon allow pool delete = true
@@ -99,7 +109,7 @@ struct Ceph: Sendable {
             osd data = \(daemons)/osd.$id
             osd objectstore = memstore
             memstore device bytes = \(capacity)
-
+            \(addresses)
             """
     }
 
@@ -167,7 +177,9 @@ struct Ceph: Sendable {
             try await group.waitForAll()
         }
         logger.notice("Ceph: the monitor runs")
-        for index in 0..<osds { try await start("osd.\(index)", ["ceph-osd"] + common + ["-f", "-i", "\(index)"]) }
+        for index in 0..<osds {
+            try await start(OSDName.text(index), ["ceph-osd"] + common + ["-f", "-i", "\(index)"])
+        }
     }
 
     /// Starts the manager. No I/O waits for it, and it loads its modules for seconds: better last.
@@ -190,7 +202,7 @@ struct Ceph: Sendable {
                     "--image-feature", "layering", "rbd/\(image)",
                 ], timeout: .seconds(40))
         } catch let error as LabError {
-            let dead = (["mon.a", "mgr.x"] + (0..<osds).map { "osd.\($0)" }).filter { !processes.isAlive($0) }
+            let dead = (["mon.a", "mgr.x"] + (0..<osds).map(OSDName.text)).filter { !processes.isAlive($0) }
             throw LabError(
                 "image rbd/\(image)", error.reason,
                 remedy: dead.isEmpty ? "see \(daemons)/*.log" : "not running: \(dead); see \(daemons)/*.out and *.log")

@@ -169,7 +169,7 @@ public struct Lab: Sendable {
 
     /// What the daemons of Ceph are called in `status`, and whether each is alive.
     public func daemons() -> [(name: String, alive: Bool)] {
-        (["mon.a", "mgr.x"] + (0..<options.osds).map { "osd.\($0)" }).map { ($0, processes.isAlive($0)) }
+        (["mon.a", "mgr.x"] + (0..<options.osds).map(OSDName.text)).map { ($0, processes.isAlive($0)) }
     }
 
     /// Path of the file with a node's console, from the lab's start on; boots of the node follow each other.
@@ -305,31 +305,6 @@ public struct Lab: Sendable {
 
     /// Lets a frozen node go on. Nothing happens to a running one.
     public func thaw(_ node: String) async throws { try await processes.thaw(try findAlive(node).name) }
-
-    /// Stops all OSDs: what the nodes ask of them waits.
-    public func pauseOSDs() async throws {
-        for osd in 0..<options.osds { try await processes.freeze("osd.\(osd)") }
-    }
-
-    /// Lets stopped OSDs go on. Nothing happens to running ones.
-    public func resumeOSDs() async throws {
-        for osd in 0..<options.osds { try await processes.thaw("osd.\(osd)") }
-    }
-
-    /// Makes packets between a node and others vanish; adds to what it is cut from already.
-    public func cut(_ node: String, from scope: CutScope) async throws {
-        let address = try find(node).address
-        try await changeCuts { $0[address, default: []].insert(scope) }
-    }
-
-    /// Undoes all cuts of a node.
-    public func heal(_ node: String) async throws {
-        let address = try find(node).address
-        try await changeCuts { $0[address] = nil }
-    }
-
-    /// What a node is cut from.
-    public func cuts(_ node: String) throws -> Set<CutScope> { try loadCuts()[try find(node).address] ?? [] }
 }
 
 // MARK: - How it is done
@@ -416,11 +391,12 @@ extension Lab {
         try await Command.check(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "clio-lab", "-f", key])
         try await Command.check(["dropbearkey", "-t", "ed25519", "-f", "\(folder)/hostkey"])
         if !Files.exists(network.path) { try Files.write(netns, to: "\(folder)/netns") }
-        try await network.up(nodes: plan.nodes.map(\.name))
+        try await network.up(nodes: plan.nodes.map(\.name), osds: options.osds)
 
         let ceph = Ceph(
             folder: folder, network: network, processes: processes, logger: logger, fsid: plan.fsid,
-            adminKey: plan.adminKey, osds: options.osds, capacity: max(4 << 30, 2 * options.luns * options.size))
+            adminKey: plan.adminKey, osds: options.osds, replicas: options.replicas,
+            capacity: max(4 << 30, 2 * options.luns * options.size))
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
                 try await ceph.up()
@@ -573,18 +549,4 @@ extension Lab {
     var hostEnvironment: [String: String] { ["CEPH_CONF": "\(folder)/ceph.conf"] }
 
     func console(_ node: String) -> String { "\(folder)/nodes/\(node).console" }
-
-    private func loadCuts() throws -> [String: Set<CutScope>] {
-        guard let bytes = Files.bytes("\(folder)/cuts.json", from: 0) else { return [:] }
-        return try JSONDecoder().decode([String: Set<CutScope>].self, from: Data(bytes))
-    }
-
-    private func changeCuts(_ change: (inout [String: Set<CutScope>]) -> Void) async throws {
-        let lock = try Lock(folder)
-        defer { lock.release() }
-        var cuts = try loadCuts()
-        change(&cuts)
-        try await network.apply(cuts)
-        try Files.write(Array(try JSONEncoder().encode(cuts)), to: "\(folder)/cuts.json")
-    }
 }

@@ -25,6 +25,8 @@ public struct LabOptions: Codable, Sendable, Equatable {
     public var initiators: Int
     /// OSDs, 1 to 16, each with its data in memory.
     public var osds: Int
+    /// Copies of each object, on as many OSDs, 1 to `osds`; one of them is enough to serve.
+    public var replicas: Int
     /// Images `lun0`… in the pool `rbd`, each exported by every gateway; 0 to 256.
     public var luns: Int
     /// Size of each image in bytes, a multiple of 1 MiB, at most 1 TiB. Images are thin.
@@ -40,14 +42,16 @@ public struct LabOptions: Codable, Sendable, Equatable {
     public var nodeMemory: Int?
 
     public init(
-        name: String = LabOptions.defaultName, gateways: Int = 2, initiators: Int = 1, osds: Int = 1, luns: Int = 1,
-        size: Int = 1 << 30, kernel: KernelFlavour = .clio, serve: Bool = true, daemon: Bool? = nil,
+        name: String = LabOptions.defaultName, gateways: Int = 2, initiators: Int = 1, osds: Int = 1,
+        replicas: Int = 1, luns: Int = 1, size: Int = 1 << 30, kernel: KernelFlavour = .clio, serve: Bool = true,
+        daemon: Bool? = nil,
         nodeMemory: Int? = nil
     ) {
         self.name = name
         self.gateways = gateways
         self.initiators = initiators
         self.osds = osds
+        self.replicas = replicas
         self.luns = luns
         self.size = size
         self.kernel = kernel
@@ -73,6 +77,11 @@ public struct LabOptions: Codable, Sendable, Equatable {
         ]
         for (option, value, range) in ranges where !range.contains(value) {
             throw LabError("\(option) \(value)", "must be \(range.lowerBound) to \(range.upperBound)")
+        }
+        guard (1...osds).contains(replicas) else {
+            throw LabError(
+                "--replicas \(replicas)", "must be 1 to the number of OSDs, \(osds)",
+                remedy: "--osds \(max(1, replicas))")
         }
         guard size > 0, size % (1 << 20) == 0, size <= 1 << 40 else {
             throw LabError("--size \(size)", "must be a multiple of 1 MiB, at most 1 TiB")

@@ -1,14 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
 
-/// From whom `cut` separates a node.
-public enum CutScope: String, Codable, Sendable, CaseIterable {
+/// From whom `cut` separates a node. As text: `osd`, `osd.N`, `hosts`, `all`.
+public enum CutScope: RawRepresentable, Codable, Hashable, Sendable {
     /// Ceph's monitors, managers and OSDs.
     case osd
+    /// The OSD of this number, and nothing else of Ceph.
+    case oneOSD(Int)
     /// iSCSI hosts: TCP port 3260 from and to the node.
     case hosts
     /// Everything but the lab's own control connection (`exec`).
     case all
+
+    public init?(rawValue: String) {
+        switch rawValue {
+        case "osd": self = .osd
+        case "hosts": self = .hosts
+        case "all": self = .all
+        default:
+            guard let osd = OSDName.number(rawValue) else { return nil }
+            self = .oneOSD(osd)
+        }
+    }
+
+    public var rawValue: String {
+        switch self {
+        case .osd: "osd"
+        case .oneOSD(let osd): OSDName.text(osd)
+        case .hosts: "hosts"
+        case .all: "all"
+        }
+    }
+}
+
+/// What Ceph calls an OSD: `osd.N`.
+public enum OSDName {
+    public static func text(_ number: Int) -> String { "osd.\(number)" }
+
+    /// The number in `osd.N`; nil if `text` is nothing like it.
+    public static func number(_ text: String) -> Int? {
+        guard text.hasPrefix("osd."), let number = Int(text.dropFirst(4)), number >= 0, Self.text(number) == text else {
+            return nil
+        }
+        return number
+    }
+}
+
+/// What happens to packets between a node and one OSD, in both directions.
+public struct Slowness: Codable, Hashable, Sendable {
+    /// How long each is held.
+    public var delay: Duration
+    /// Which part of them vanishes, 0 to 1.
+    public var loss: Double
+
+    public init(delay: Duration = .zero, loss: Double = 0) {
+        self.delay = delay
+        self.loss = loss
+    }
+}
+
+/// What is wrong with a node's part of the network.
+struct LinkFaults: Codable, Sendable, Equatable {
+    var cuts: Set<CutScope> = []
+    /// By OSD.
+    var slow: [Int: Slowness] = [:]
 }
 
 /// The lab's network: a namespace with a bridge, and one tap a node.
@@ -37,16 +92,25 @@ struct Network: Sendable {
         "10.77.0.\((role == .gateway ? 10 : 100) + index)"
     }
 
+    /// Address of an OSD: each has its own, so that a rule can name one of them.
+    static func address(osd: Int) -> String { "10.77.0.\(200 + osd)" }
+
+    /// The queue that holds packets between an address and an OSD until their time has come (NFQUEUE).
+    static func queue(_ address: String, osd: Int) -> UInt16 {
+        let host = address.split(separator: ".").last.flatMap { UInt16($0) } ?? 0
+        return host << 8 | UInt16(osd)
+    }
+
     /// Ethernet address that goes with an IPv4 address.
     static func ethernet(_ address: String) -> String {
         let bytes = address.split(separator: ".").compactMap { UInt8($0) }
         return (["02", "00"] + bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }).joined(separator: ":")
     }
 
-    /// Makes the namespace, the bridge and a tap for each of `nodes`.
+    /// Makes the namespace, the bridge with the addresses of Ceph, and a tap for each of `nodes`.
     ///
     /// - Throws: `LabError` if a namespace of that name exists, or the host lacks something.
-    func up(nodes: [String]) async throws {
+    func up(nodes: [String], osds: Int) async throws {
         guard !Files.exists(path) else {
             throw LabError(
                 "network namespace \(netns)", "exists, but no lab's folder says that a lab made it",
@@ -57,6 +121,7 @@ struct Network: Sendable {
             "link set lo up", "link add \(Self.bridge) type bridge forward_delay 0",
             "addr add \(Self.bridgeAddress)/\(Self.prefixLength) dev \(Self.bridge)", "link set \(Self.bridge) up",
         ]
+        lines += (0..<osds).map { "addr add \(Self.address(osd: $0))/\(Self.prefixLength) dev \(Self.bridge)" }
         for node in nodes {
             lines += ["tuntap add dev \(node) mode tap", "link set \(node) master \(Self.bridge) up"]
         }
@@ -74,24 +139,24 @@ struct Network: Sendable {
         try await Command.check(["ip", "netns", "del", netns])
     }
 
-    /// Puts exactly `cuts`, scope by address, in force.
-    func apply(_ cuts: [String: Set<CutScope>]) async throws {
-        try await Command.check(prefix + ["iptables-restore"], input: Array(Self.rules(cuts).utf8))
+    /// Puts exactly `faults`, by address, in force.
+    func apply(_ faults: [String: LinkFaults]) async throws {
+        try await Command.check(prefix + ["iptables-restore"], input: Array(Self.rules(faults).utf8))
     }
 
     /// Rules of the filter table for `iptables-restore`: packets of cut nodes vanish without an answer.
     ///
-    /// Packets between nodes cross the bridge and meet FORWARD, those from and to the bridge's own address INPUT and
+    /// Packets between nodes cross the bridge and meet FORWARD, those from and to the bridge's own addresses INPUT and
     /// OUTPUT.
     ///
-    /// - Parameter cuts: What each node's address is cut from.
-    static func rules(_ cuts: [String: Set<CutScope>]) -> String {
+    /// - Parameter faults: What is wrong between each node's address and others.
+    static func rules(_ faults: [String: LinkFaults]) -> String {
         var lines = ["*filter", ":INPUT ACCEPT", ":FORWARD ACCEPT", ":OUTPUT ACCEPT", ":\(chain) -"]
         lines += ["INPUT", "FORWARD", "OUTPUT"].map { "-A \($0) -j \(chain)" }
-        for (address, scopes) in cuts.sorted(by: { $0.key < $1.key }) {
-            for scope in CutScope.allCases where scopes.contains(scope) {
-                lines += rules(address, scope).map { "-A \(chain) \($0)" }
-            }
+        for (address, fault) in faults.sorted(by: { $0.key < $1.key }) {
+            let cuts = fault.cuts.sorted { $0.rawValue < $1.rawValue }.flatMap { rules(address, $0) }
+            let slow = fault.slow.sorted { $0.key < $1.key }.flatMap { rules(address, osd: $0.key, $0.value) }
+            lines += (cuts + slow).map { "-A \(chain) \($0)" }
         }
         return (lines + ["COMMIT", ""]).joined(separator: "\n")
     }
@@ -104,6 +169,7 @@ struct Network: Sendable {
         let asServer = [("-d", "--dports"), ("-s", "--sports")]
         switch scope {
         case .osd: return drop(asClient, cephPorts)
+        case .oneOSD(let osd): return between(address, osd: osd).map { "\($0) -j DROP" }
         case .hosts: return drop(asServer + asClient, "3260")
         case .all:
             return [
@@ -112,5 +178,24 @@ struct Network: Sendable {
                 "-s \(address) -j DROP", "-d \(address) -j DROP",
             ]
         }
+    }
+
+    /// What is lost is lost before it is held.
+    private static func rules(_ address: String, osd: Int, _ slowness: Slowness) -> [String] {
+        var lines: [String] = []
+        if slowness.loss > 0 {
+            lines += between(address, osd: osd).map {
+                "\($0) -m statistic --mode random --probability \(slowness.loss) -j DROP"
+            }
+        }
+        if slowness.delay > .zero {
+            lines += between(address, osd: osd).map { "\($0) -j NFQUEUE --queue-num \(queue(address, osd: osd))" }
+        }
+        return lines
+    }
+
+    private static func between(_ address: String, osd: Int) -> [String] {
+        let other = Self.address(osd: osd)
+        return ["-s \(address) -d \(other)", "-s \(other) -d \(address)"]
     }
 }

@@ -12,8 +12,9 @@ struct ClioLab: AsyncParsableCommand {
         abstract: "A whole cluster on one machine: Ceph, gateways, initiators.",
         subcommands: [
             Up.self, Down.self, Status.self, Exec.self, Console.self, Kill.self, Start.self, Freeze.self, Thaw.self,
-            Cut.self, Heal.self, Run.self, Demo.self, Faults.self, Race.self, Bench.self, RadosTimes.self,
-            MakeImages.self, Conformance.self,
+            Cut.self, Slow.self, Heal.self, Pause.self, Resume.self, Run.self, Demo.self, Faults.self, Race.self,
+            Bench.self, RadosTimes.self,
+            MakeImages.self, Conformance.self, HoldPackets.self,
         ])
 }
 
@@ -31,6 +32,7 @@ struct ClusterOptions: ParsableArguments {
     @Option(name: .customLong("nodes"), help: "Gateways.") var gateways = 2
     @Option(help: "Nodes with the kernel's open-iscsi and dm-multipath.") var initiators = 1
     @Option(help: "OSDs, with their data in memory.") var osds = 1
+    @Option(help: "Copies of each object, at most as many as there are OSDs.") var replicas = 1
     @Option(help: "Images, each exported by every gateway.") var luns = 1
     @Option(help: "Size of an image, such as 512M or 1G.") var size = "1G"
     @Option(help: ArgumentHelp("Memory of a node (default: 512M, with the debug kernel 1G).", valueName: "size"))
@@ -53,8 +55,9 @@ struct ClusterOptions: ParsableArguments {
 
     func options(_ name: String) -> LabOptions {
         LabOptions(
-            name: name, gateways: gateways, initiators: initiators, osds: osds, luns: luns,
-            size: LabOptions.bytes(size) ?? 0, kernel: stock ? .stock : debugKernel ? .debug : .clio, serve: serve,
+            name: name, gateways: gateways, initiators: initiators, osds: osds, replicas: replicas,
+            luns: luns, size: LabOptions.bytes(size) ?? 0, kernel: stock ? .stock : debugKernel ? .debug : .clio,
+            serve: serve,
             daemon: cliod && !stock, nodeMemory: nodeMemory.flatMap(LabOptions.bytes).map { $0 >> 20 })
     }
 }
@@ -181,14 +184,35 @@ struct Cut: AsyncParsableCommand {
         abstract: "Make a node's packets from and to others vanish; exec goes on working.")
 
     @OptionGroup var common: Common
-    @Option(help: "Whom to cut it from: osd (Ceph), hosts (iSCSI), all.") var from: CutScope
+    @Option(help: "Whom to cut it from: osd (all of Ceph), osd.N (one OSD), hosts (iSCSI), all.") var from: CutScope
     @Argument(help: "Name of the node.") var node: String
 
     func run() async throws { try await common.lab().cut(node, from: from) }
 }
 
+struct Slow: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Delay and lose packets between a node and one OSD.",
+        discussion: """
+            Both directions suffer. What is held arrives at once when the node is healed: with a long delay this is a cut after \
+            whose end nobody waits for TCP to try again.
+            """)
+
+    @OptionGroup var common: Common
+    @Option(help: "The OSD: osd.N.") var from: OneOSD
+    @Option(help: "How long each packet is held, such as 200ms or 2s; an hour at most.") var delay = TimeSpan.zero
+    @Option(help: "Which part of the packets vanishes, such as 5%.") var loss = Percentage.zero
+    @Argument(help: "Name of the node.") var node: String
+
+    func run() async throws {
+        try await common.lab()
+            .slow(node, from: from.number, Slowness(delay: delay.duration, loss: loss.fraction))
+    }
+}
+
 struct Heal: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Undo a node's cuts.")
+    static let configuration = CommandConfiguration(
+        abstract: "Undo a node's cuts, delays and losses.")
 
     @OptionGroup var common: Common
     @Argument(help: "Name of the node.") var node: String
@@ -196,4 +220,78 @@ struct Heal: AsyncParsableCommand {
     func run() async throws { try await common.lab().heal(node) }
 }
 
+struct Pause: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Stop an OSD: what anybody asks of it waits.")
+
+    @OptionGroup var common: Common
+    @Argument(help: "The OSD: osd.N.") var osd: OneOSD
+
+    func run() async throws { try await common.lab().pause(osd: osd.number) }
+}
+
+struct Resume: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Let a stopped OSD go on.")
+
+    @OptionGroup var common: Common
+    @Argument(help: "The OSD: osd.N.") var osd: OneOSD
+
+    func run() async throws { try await common.lab().resume(osd: osd.number) }
+}
+
+/// What `slow` runs beside the lab's nodes.
+struct HoldPackets: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Hold the packets of a netfilter queue until SIGTERM.", shouldDisplay: false)
+
+    @Option(help: "Number of the queue.") var queue: UInt16
+    @Option(help: "How long each is held.") var milliseconds: Int
+
+    func run() throws { try PacketDelay.run(queue: queue, delay: .milliseconds(milliseconds)) }
+}
+
 extension CutScope: ExpressibleByArgument {}
+
+/// `osd.N`.
+struct OneOSD: ExpressibleByArgument {
+    var number: Int
+
+    init?(argument: String) {
+        guard let number = OSDName.number(argument) else { return nil }
+        self.number = number
+    }
+}
+
+/// `200ms`, `2s`.
+struct TimeSpan: ExpressibleByArgument {
+    var duration: Duration
+    static let zero = TimeSpan(duration: .zero)
+
+    private init(duration: Duration) { self.duration = duration }
+
+    init?(argument: String) {
+        let unit = argument.hasSuffix("ms") ? 0.001 : 1
+        guard argument.hasSuffix("s"), let value = Double(argument.dropLast(unit == 1 ? 1 : 2)),
+            (0...86400).contains(value)
+        else { return nil }
+        duration = .seconds(value * unit)
+    }
+
+    var defaultValueDescription: String { "0s" }
+}
+
+/// `5%`.
+struct Percentage: ExpressibleByArgument {
+    var fraction: Double
+    static let zero = Percentage(fraction: 0)
+
+    private init(fraction: Double) { self.fraction = fraction }
+
+    init?(argument: String) {
+        guard argument.hasSuffix("%"), let value = Double(argument.dropLast()), (0...100).contains(value) else {
+            return nil
+        }
+        fraction = value / 100
+    }
+
+    var defaultValueDescription: String { "0%" }
+}

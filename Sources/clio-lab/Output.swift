@@ -56,10 +56,16 @@ struct Report {
             Swift.print("netns \(description.netns)  ceph_conf \(description.cephConf)")
             if !lab.isComplete { Swift.print("clio-lab up has not come to its end") }
             for daemon in lab.daemons() where !daemon.alive { Swift.print("\(daemon.name) is dead") }
+            for osd in 0..<lab.options.osds where lab.isPaused(osd: osd) {
+                Swift.print("\(OSDName.text(osd)) stands still")
+            }
             for node in description.nodes {
                 let state = (try? lab.state(node.name)) ?? .dead
                 let cuts = ((try? lab.cuts(node.name)) ?? []).map(\.rawValue).sorted()
-                let words = [state.rawValue] + cuts.map { "cut from \($0)" }
+                let slow = ((try? lab.slowness(node.name)) ?? [:]).sorted { $0.key < $1.key }
+                let words =
+                    [state.rawValue] + cuts.map { "cut from \($0)" }
+                    + slow.map { "slow from \(OSDName.text($0)): delay \($1.delay), loss \($1.loss * 100) %" }
                 let row = [node.name, node.role.rawValue, node.portal ?? node.address, node.iqn]
                 Swift.print(row.joined(separator: "  "), words.joined(separator: ", "), separator: "  ")
             }

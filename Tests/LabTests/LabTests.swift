@@ -144,7 +144,9 @@ import Testing
     }
 
     @Test func cutFromCeph() {
-        let rules = Network.rules(["10.77.0.11": [.osd]]).split(separator: "\n").filter { $0.hasPrefix("-A CLIO-CUT") }
+        let rules = Network.rules(["10.77.0.11": LinkFaults(cuts: [.osd])]).split(separator: "\n").filter {
+            $0.hasPrefix("-A CLIO-CUT")
+        }
         #expect(
             rules == [
                 "-A CLIO-CUT -s 10.77.0.11 -p tcp -m multiport --dports 3300,6789,6800:7300 -j DROP",
@@ -153,7 +155,7 @@ import Testing
     }
 
     @Test func cutFromHosts() {
-        let rules = Network.rules(["10.77.0.12": [.hosts]]).split(separator: "\n").filter {
+        let rules = Network.rules(["10.77.0.12": LinkFaults(cuts: [.hosts])]).split(separator: "\n").filter {
             $0.hasPrefix("-A CLIO-CUT")
         }
         #expect(rules.count == 4)
@@ -163,7 +165,7 @@ import Testing
     }
 
     @Test func cutFromAllKeepsTheControlConnection() throws {
-        let lines = Network.rules(["10.77.0.11": [.all]]).split(separator: "\n").map(String.init)
+        let lines = Network.rules(["10.77.0.11": LinkFaults(cuts: [.all])]).split(separator: "\n").map(String.init)
         let keep = try #require(lines.firstIndex { $0.contains("--sport 22") && $0.hasSuffix("RETURN") })
         let drop = try #require(lines.firstIndex { $0.hasSuffix("-s 10.77.0.11 -j DROP") })
         #expect(keep < drop)
@@ -172,8 +174,67 @@ import Testing
     }
 
     @Test func cutsAddUp() {
-        let both = Network.rules(["10.77.0.12": [.hosts, .osd], "10.77.0.11": [.osd]])
+        let both = Network.rules([
+            "10.77.0.12": LinkFaults(cuts: [.hosts, .osd]), "10.77.0.11": LinkFaults(cuts: [.osd]),
+        ])
         #expect(both.split(separator: "\n").filter { $0.hasSuffix("DROP") }.count == 8)
+    }
+
+    private func rules(_ fault: LinkFaults) -> [String] {
+        Network.rules(["10.77.0.11": fault]).split(separator: "\n").filter { $0.hasPrefix("-A CLIO-CUT") }
+            .map { String($0.dropFirst("-A CLIO-CUT ".count)) }
+    }
+
+    @Test func cutFromOneOSD() {
+        #expect(
+            rules(LinkFaults(cuts: [.oneOSD(2)])) == [
+                "-s 10.77.0.11 -d 10.77.0.202 -j DROP", "-s 10.77.0.202 -d 10.77.0.11 -j DROP",
+            ])
+    }
+
+    @Test func slowFromOneOSD() {
+        #expect(
+            rules(LinkFaults(slow: [1: Slowness(delay: .milliseconds(200), loss: 0.05)])) == [
+                "-s 10.77.0.11 -d 10.77.0.201 -m statistic --mode random --probability 0.05 -j DROP",
+                "-s 10.77.0.201 -d 10.77.0.11 -m statistic --mode random --probability 0.05 -j DROP",
+                "-s 10.77.0.11 -d 10.77.0.201 -j NFQUEUE --queue-num 2817",
+                "-s 10.77.0.201 -d 10.77.0.11 -j NFQUEUE --queue-num 2817",
+            ])
+        #expect(rules(LinkFaults(slow: [1: Slowness(loss: 1)])).allSatisfy { $0.hasSuffix("DROP") })
+        #expect(rules(LinkFaults(slow: [1: Slowness(delay: .seconds(1))])).allSatisfy { $0.contains("NFQUEUE") })
+        // A cut is before a delay: what it drops is not held.
+        let both = rules(LinkFaults(cuts: [.oneOSD(1)], slow: [1: Slowness(delay: .seconds(1))]))
+        #expect(both.prefix(2).allSatisfy { $0.hasSuffix("DROP") })
+    }
+
+    @Test(arguments: [
+        (Slowness(), "nothing would be slow"), (Slowness(delay: .seconds(3601)), "must be 0 to 3600 s"),
+        (Slowness(delay: .seconds(-1)), "must be 0 to 3600 s"), (Slowness(loss: 1.5), "must be 0 to 100 %"),
+    ])
+    func slownessOutOfRange(_ slowness: Slowness, _ reason: String) {
+        let error = #expect(throws: LabError.self) { try Lab.check(slowness) }
+        #expect(error?.reason == reason)
+    }
+
+    @Test func scopesAsText() throws {
+        for scope in [CutScope.osd, .oneOSD(0), .oneOSD(12), .hosts, .all] {
+            #expect(CutScope(rawValue: scope.rawValue) == scope)
+        }
+        for text in ["osd.", "osd.x", "osd.-1", "osd.01", "osd. 1", "OSD", ""] {
+            #expect(CutScope(rawValue: text) == nil)
+        }
+        let faults = ["a": LinkFaults(cuts: [.oneOSD(3), .all], slow: [1: Slowness(delay: .seconds(2))])]
+        let kept = try JSONEncoder().encode(faults)
+        #expect(try JSONDecoder().decode([String: LinkFaults].self, from: kept) == faults)
+    }
+
+    @Test func blocksOfAnOSD() {
+        let placement = Placement(group: 0, state: 1, header: 0, objects: [1, 2, 0, 2], objectSize: 4 << 20)
+        #expect(placement.onlyData == 2)
+        #expect(placement.block(on: 2) == 8192)
+        #expect(placement.block(on: 2, skipping: 1) == 3 * 8192)
+        #expect(placement.block(on: 2, skipping: 2) == nil)
+        #expect(placement.block(on: 5) == nil)
     }
 }
 
@@ -279,6 +340,10 @@ import Testing
         #expect(message { $0.gateways = 0 } == "--nodes 0: must be 1 to 64")
         #expect(message { $0.initiators = -1 } == "--initiators -1: must be 0 to 64")
         #expect(message { $0.osds = 17 } == "--osds 17: must be 1 to 16")
+        #expect(
+            message { $0.replicas = 2 } == "--replicas 2: must be 1 to the number of OSDs, 1\n  → --osds 2")
+        #expect(message { ($0.osds, $0.replicas) = (3, 0) } != nil)
+        #expect(message { ($0.osds, $0.replicas) = (3, 3) } == nil)
         #expect(message { $0.luns = 257 } == "--luns 257: must be 0 to 256")
         #expect(message { $0.size = 1000 } == "--size 1000: must be a multiple of 1 MiB, at most 1 TiB")
         for name in ["", "-x", "a b", "a/b", "..", "é", String(repeating: "x", count: 33)] {
