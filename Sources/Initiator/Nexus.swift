@@ -26,26 +26,29 @@ public final class Nexus: Sendable {
     ///
     /// - Parameters: as for ``ISCSISession``.
     ///   - namespace: the network namespace that the portal is reached from (`ip netns`); nil for the process's own.
+    ///   - attributes: whether there will be commands with another task attribute than SIMPLE, which take a detour.
     /// - Throws: `ISCSIError` if the portal does not answer or refuses, or the namespace cannot be entered.
     public static func login(
         portal: String, target: String, initiator: String = "iqn.2026-11.example.clio:initiator", isid: UInt32? = nil,
-        chap: ISCSISession.CHAP? = nil, mutual: ISCSISession.CHAP? = nil, timeout: Int32 = 30, namespace: String? = nil
+        chap: ISCSISession.CHAP? = nil, mutual: ISCSISession.CHAP? = nil, timeout: Int32 = 30, namespace: String? = nil,
+        attributes: Bool = false
     ) async throws -> Nexus {
         let mailbox = try Mailbox()
         return try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Nexus, any Error>) in
             Thread.detachNewThread {
-                let session: ISCSISession
+                let (session, writer): (ISCSISession, AttributeWriter?)
                 do {
                     if let namespace { try enterNetworkNamespace(namespace) }
                     session = try ISCSISession(
                         portal: portal, target: target, initiator: initiator, isid: isid, chap: chap, mutual: mutual,
                         timeout: timeout)
+                    writer = attributes ? try AttributeWriter(session) : nil
                 } catch {
                     continuation.resume(throwing: error)
                     return
                 }
                 continuation.resume(returning: Nexus(portal: portal, mailbox: mailbox))
-                Driver(session: session, mailbox: mailbox).run()
+                Driver(session: session, mailbox: mailbox, writer: writer).run()
             }
         }
     }
@@ -61,9 +64,14 @@ public final class Nexus: Sendable {
     ///
     /// - Throws: `ISCSIError` if the session is or gets lost, or the command's time is up: it has no answer then.
     public func send(_ command: SCSICommand, lun: Int = 0) async throws -> SCSIReply {
-        try await withCheckedThrowingContinuation { continuation in
-            post(.command(command, lun: lun) { continuation.resume(with: $0) })
-        }
+        try await start(command, lun: lun).value
+    }
+
+    /// Sends one command, without waiting for its status.
+    public func start(_ command: SCSICommand, lun: Int = 0) -> Pending<SCSIReply> {
+        let pending = Pending<SCSIReply>(lun: lun)
+        post(.command(command, pending))
+        return pending
     }
 
     /// Sends a command whose status has to be GOOD, and returns its data.
@@ -102,9 +110,22 @@ public final class Nexus: Sendable {
     /// Sends a task management request that concerns more than one task, and waits for the response. Commands that it
     /// ends at the device are ended here only by the device's answer, or by their time.
     public func manage(_ function: TaskManagement, lun: Int = 0) async throws -> TaskManagementResponse {
-        try await withCheckedThrowingContinuation { continuation in
-            post(.management(function, lun: lun) { continuation.resume(with: $0) })
-        }
+        try await startManaging(function, lun: lun).value
+    }
+
+    /// Sends a task management request that concerns more than one task, without waiting for the response.
+    public func startManaging(_ function: TaskManagement, lun: Int = 0) -> Pending<TaskManagementResponse> {
+        let pending = Pending<TaskManagementResponse>(lun: lun)
+        post(.management(function, pending))
+        return pending
+    }
+
+    /// Sends ABORT TASK for a command of this nexus that has no answer yet, without waiting for the response. It is answered
+    /// TASK DOES NOT EXIST, and not sent, if the command has an answer.
+    public func startAborting(_ command: Pending<SCSIReply>) -> Pending<TaskManagementResponse> {
+        let pending = Pending<TaskManagementResponse>(lun: command.lun)
+        post(.abort(command, pending))
+        return pending
     }
 
     /// Logs out. Commands that are outstanding end in an error. Closing twice is no error.
@@ -114,10 +135,56 @@ public final class Nexus: Sendable {
         }
     }
 
+    /// Closes the connection without a word, and with it the session. Commands that are outstanding end in an error.
+    public func drop() async {
+        await withCheckedContinuation { continuation in
+            if !mailbox.post(.drop { continuation.resume() }) { continuation.resume() }
+        }
+    }
+
+    /// From now on the host neither reads nor writes, and answers no NOP-In; its TCP connection stays. Commands that are
+    /// outstanding have no answer until ``drop()`` or ``close()``, which both drop the connection then.
+    public func fallSilent() async {
+        await withCheckedContinuation { continuation in
+            if !mailbox.post(.silence { continuation.resume() }) { continuation.resume() }
+        }
+    }
+
     private func post(_ request: Request) {
         if !mailbox.post(request) {
             request.fail(ISCSIError(operation: request.name, portal: portal, text: "the session is closed or lost"))
         }
+    }
+}
+
+/// An answer that a nexus waits for.
+public final class Pending<Value: Sendable>: Sendable {
+    fileprivate let lun: Int
+    private let result = OneOf<Value>()
+
+    fileprivate init(lun: Int) { self.lun = lun }
+
+    fileprivate func settle(_ result: Result<Value, any Error>) { self.result.settle(result) }
+
+    /// Whether there is an answer, or will be none.
+    public var isSettled: Bool { result.isSettled }
+
+    /// Waits for the answer; to be asked by one task at a time.
+    ///
+    /// - Throws: `ISCSIError` if the session is or gets lost, or the command's time is up: it has no answer then.
+    public var value: Value { get async throws { try await result.value } }
+
+    /// Waits for the answer for a while.
+    ///
+    /// - Returns: nil if there is none in time.
+    /// - Throws: as ``value``.
+    public func value(within limit: Duration) async throws -> Value? {
+        let end = ContinuousClock.now + limit
+        while !isSettled {
+            guard ContinuousClock.now < end else { return nil }
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        return try await value
     }
 }
 
@@ -156,23 +223,29 @@ public enum TaskManagementResponse: Sendable, Hashable {
 
 /// What the thread of a nexus is asked to do, and whom it tells.
 private enum Request: Sendable {
-    case command(SCSICommand, lun: Int, @Sendable (Result<SCSIReply, any Error>) -> Void)
-    case management(TaskManagement, lun: Int, @Sendable (Result<TaskManagementResponse, any Error>) -> Void)
+    case command(SCSICommand, Pending<SCSIReply>)
+    case management(TaskManagement, Pending<TaskManagementResponse>)
+    case abort(Pending<SCSIReply>, Pending<TaskManagementResponse>)
+    case silence(@Sendable () -> Void)
+    case drop(@Sendable () -> Void)
     case close(@Sendable () -> Void)
 
     var name: String {
         switch self {
-        case .command(let command, _, _): command.name
-        case .management(let function, _, _): "task management function \(function.rawValue)"
+        case .command(let command, _): command.name
+        case .management(let function, _): "task management function \(function.rawValue)"
+        case .abort: "ABORT TASK"
+        case .silence: "fall silent"
+        case .drop: "drop the connection"
         case .close: "log out"
         }
     }
 
     func fail(_ error: ISCSIError) {
         switch self {
-        case .command(_, _, let done): done(.failure(error))
-        case .management(_, _, let done): done(.failure(error))
-        case .close(let done): done()
+        case .command(_, let pending): pending.settle(.failure(error))
+        case .management(_, let pending), .abort(_, let pending): pending.settle(.failure(error))
+        case .silence(let done), .drop(let done), .close(let done): done()
         }
     }
 }
@@ -240,15 +313,18 @@ private final class Outstanding {
     private let output: UnsafeMutableBufferPointer<UInt8>
     /// libiscsi has given up the session: it says so by ending all that is outstanding, and in no other way.
     private let cancelled: () -> Void
+    /// The task is about to be freed.
+    private let ended: () -> Void
 
     init(
         _ request: Request, portal: String, task: UnsafeMutablePointer<scsi_task>? = nil, output: [UInt8] = [],
-        cancelled: @escaping () -> Void
+        cancelled: @escaping () -> Void, ended: @escaping () -> Void = {}
     ) {
         self.request = request
         self.portal = portal
         self.task = task
         self.cancelled = cancelled
+        self.ended = ended
         self.output = .allocate(capacity: output.count)
         _ = self.output.initialize(from: output)
     }
@@ -262,18 +338,19 @@ private final class Outstanding {
     var data: iscsi_data { iscsi_data(size: output.count, data: output.baseAddress) }
 
     func answer(_ context: OpaquePointer?, status: Int32, data: UnsafeMutableRawPointer?) {
+        ended()
         switch request {
-        case .command(_, _, let done):
+        case .command(_, let pending):
             if (0...0xFF).contains(status), let task, let reply = ISCSISession.reply(task) {
-                done(.success(reply))
+                pending.settle(.success(reply))
                 return
             }
-        case .management(_, _, let done):
+        case .management(_, let pending), .abort(_, let pending):
             if status == 0, let data {
-                done(.success(TaskManagementResponse(data.load(as: UInt32.self))))
+                pending.settle(.success(TaskManagementResponse(data.load(as: UInt32.self))))
                 return
             }
-        case .close:
+        case .silence, .drop, .close:
             return
         }
         if UInt32(bitPattern: status) == SCSI_STATUS_CANCELLED.rawValue { cancelled() }
@@ -291,11 +368,16 @@ private final class Outstanding {
 private final class Driver {
     private let session: ISCSISession
     private let mailbox: Mailbox
+    private let writer: AttributeWriter?
+    /// The tasks of commands without an answer.
+    private var tasks: [ObjectIdentifier: UnsafeMutablePointer<scsi_task>] = [:]
     private var isLost = false
+    private var isSilent = false
 
-    init(session: ISCSISession, mailbox: Mailbox) {
+    init(session: ISCSISession, mailbox: Mailbox, writer: AttributeWriter?) {
         self.session = session
         self.mailbox = mailbox
+        self.writer = writer
     }
 
     func run() {
@@ -303,15 +385,29 @@ private final class Driver {
         var closing: [Request] = []
         while closing.isEmpty, !isLost {
             for request in mailbox.take() {
-                if case .close = request { closing.append(request) } else { submit(request) }
+                switch request {
+                case .close: closing.append(request)
+                case .drop:
+                    closing.append(request)
+                    isLost = true
+                case .silence(let done):
+                    isSilent = true
+                    done()
+                default: submit(request)
+                }
             }
+            if isLost { break }
             var polls = [
-                pollfd(fd: iscsi_get_fd(context), events: Int16(iscsi_which_events(context)), revents: 0),
                 pollfd(fd: mailbox.wake, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: iscsi_get_fd(context), events: Int16(iscsi_which_events(context)), revents: 0),
             ]
             // libiscsi looks after the commands' time limits when it is called, so at least once a second.
-            if closing.isEmpty, poll(&polls, 2, 1000) < 0, errno != EINTR { isLost = true }
-            if iscsi_service(context, Int32(polls[0].revents)) < 0 || iscsi_is_logged_in(context) == 0 { isLost = true }
+            if closing.isEmpty, poll(&polls, isSilent ? 1 : 2, 1000) < 0, errno != EINTR { isLost = true }
+            if isSilent {
+                isLost = isLost || !closing.isEmpty
+            } else if iscsi_service(context, Int32(polls[1].revents)) < 0 || iscsi_is_logged_in(context) == 0 {
+                isLost = true
+            }
         }
         let late = mailbox.end()
         // Before the commands go: the target would wait for what it will never get of them.
@@ -325,32 +421,54 @@ private final class Driver {
     private func submit(_ request: Request) {
         let context = session.context
         switch request {
-        case .command(let command, let lun, _):
+        case .command(let command, let pending):
+            guard command.attribute == .simple || writer != nil else {
+                request.fail(
+                    ISCSIError(
+                        operation: command.name, portal: session.portal,
+                        text: "the nexus was logged in without task attributes"))
+                return
+            }
             guard let task = ISCSISession.task(command) else {
                 request.fail(session.failure(command.name))
                 return
             }
-            let entry = Outstanding(request, portal: session.portal, task: task, output: command.output) {
-                [weak self] in self?.isLost = true
-            }
+            let name = ObjectIdentifier(pending)
+            let entry = Outstanding(
+                request, portal: session.portal, task: task, output: command.output,
+                cancelled: { [weak self] in self?.isLost = true }, ended: { [weak self] in self?.tasks[name] = nil })
             var data = entry.data
             let reference = Unmanaged.passRetained(entry)
             let status = withUnsafeMutablePointer(to: &data) { data in
                 iscsi_scsi_command_async(
-                    context, Int32(lun), task, answered, command.output.isEmpty ? nil : data, reference.toOpaque())
+                    context, Int32(pending.lun), task, answered, command.output.isEmpty ? nil : data,
+                    reference.toOpaque())
             }
-            if status != 0 { refuse(request, reference) }
-        case .management(let function, let lun, _):
-            let entry = Outstanding(request, portal: session.portal) { [weak self] in self?.isLost = true }
-            let reference = Unmanaged.passRetained(entry)
+            guard status == 0 else { return refuse(request, reference) }
+            tasks[name] = task
+            if command.attribute != .simple { writer?.set(command.attribute, ofTask: task.pointee.itt) }
+        case .management(let function, let pending):
             // Referenced task tag: FFFFFFFFh where no task is named (RFC 7143, 11.5.4).
-            let status = iscsi_task_mgmt_async(
-                context, Int32(lun), iscsi_task_mgmt_funcs(function.rawValue), 0xFFFF_FFFF, 0, answered,
-                reference.toOpaque())
-            if status != 0 { refuse(request, reference) }
-        case .close:
+            manage(request, function.rawValue, lun: pending.lun, tag: 0xFFFF_FFFF, number: 0)
+        case .abort(let command, let pending):
+            guard let task = tasks[ObjectIdentifier(command)] else {
+                pending.settle(.success(.taskDoesNotExist))
+                return
+            }
+            manage(
+                request, ISCSI_TM_ABORT_TASK.rawValue, lun: pending.lun, tag: task.pointee.itt,
+                number: task.pointee.cmdsn)
+        case .silence, .drop, .close:
             break
         }
+    }
+
+    private func manage(_ request: Request, _ function: UInt32, lun: Int, tag: UInt32, number: UInt32) {
+        let entry = Outstanding(request, portal: session.portal) { [weak self] in self?.isLost = true }
+        let reference = Unmanaged.passRetained(entry)
+        let status = iscsi_task_mgmt_async(
+            session.context, Int32(lun), iscsi_task_mgmt_funcs(function), tag, number, answered, reference.toOpaque())
+        if status != 0 { refuse(request, reference) }
     }
 
     /// libiscsi did not take a request, so it will not call back.

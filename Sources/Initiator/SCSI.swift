@@ -15,6 +15,10 @@ public struct SCSIReply: Sendable {
     public var isMiscompare: Bool { sense?.key == 0x0E && sense?.additional == 0x1D00 }
     /// Whether the command met a reservation that it has to respect (SAM-5, 5.3.1).
     public var isReservationConflict: Bool { status == 0x18 }
+    /// The device server has no room for the command (SAM-5, 5.3.1).
+    public var isTaskSetFull: Bool { status == 0x28 }
+    /// The device server asks to send the command again later (SAM-5, 5.3.1).
+    public var isBusy: Bool { status == 0x08 }
     /// Another nexus aborted the command, and TAS is 1 (SAM-5 5.3.1).
     public var isTaskAborted: Bool { status == 0x40 }
 
@@ -102,11 +106,20 @@ public struct SCSICommand: Sendable {
     public var output: [UInt8] = []
     /// The length of the Data-In Buffer in bytes.
     public var inputLength = 0
+    /// How it is ordered among the others of the unit's task set.
+    public var attribute = TaskAttribute.simple
 
     public init(cdb: [UInt8], output: [UInt8] = [], inputLength: Int = 0) {
         self.cdb = cdb
         self.output = output
         self.inputLength = inputLength
+    }
+
+    /// The same command with another task attribute.
+    public func with(_ attribute: TaskAttribute) -> SCSICommand {
+        var command = self
+        command.attribute = attribute
+        return command
     }
 
     /// What messages call it.
@@ -150,11 +163,93 @@ public struct SCSICommand: Sendable {
             output: expected + new)
     }
 
+    /// WRITE SAME(10), operation code 41h (SBC-4): one logical block written to many.
+    ///
+    /// - Parameter unmap: whether they may be unmapped instead, if the block is zero.
+    public static func writeSame10(
+        _ lba: UInt32, blocks: UInt16, _ block: [UInt8], unmap: Bool = false
+    ) -> SCSICommand {
+        SCSICommand(
+            cdb: [0x41, unmap ? 8 : 0] + lba.bigEndianBytes + [0] + blocks.bigEndianBytes + [0], output: block)
+    }
+
+    /// WRITE SAME(16), operation code 93h (SBC-4): one logical block written to many.
+    ///
+    /// - Parameters:
+    ///   - block: its data; nil: zeros that are not sent (NDOB).
+    ///   - unmap: whether they may be unmapped instead, if the block is zero.
+    public static func writeSame16(
+        _ lba: UInt64, blocks: UInt32, _ block: [UInt8]?, unmap: Bool = false
+    ) -> SCSICommand {
+        let flags: UInt8 = (unmap ? 8 : 0) | (block == nil ? 1 : 0)
+        return SCSICommand(
+            cdb: [0x93, flags] + lba.bigEndianBytes + blocks.bigEndianBytes + [
+                0, 0,
+            ],
+            output: block ?? [])
+    }
+
+    /// UNMAP, operation code 42h (SBC-4).
+    ///
+    /// - Parameter ranges: one block descriptor each, at most 4095.
+    public static func unmap(_ ranges: [Range<UInt64>]) -> SCSICommand {
+        let descriptors = ranges.flatMap { range -> [UInt8] in
+            range.lowerBound.bigEndianBytes + UInt32(range.count).bigEndianBytes + [0, 0, 0, 0]
+        }
+        let parameters =
+            UInt16(6 + descriptors.count).bigEndianBytes + UInt16(descriptors.count).bigEndianBytes + [0, 0, 0, 0]
+            + descriptors
+        return SCSICommand(
+            cdb: [0x42, 0, 0, 0, 0, 0, 0] + UInt16(parameters.count).bigEndianBytes + [0], output: parameters)
+    }
+
+    /// Blocks of a logical unit that EXTENDED COPY names by its NAA designator.
+    public struct CopyPlace: Sendable {
+        /// The designator of VPD page 83h, 16 bytes.
+        public var naa: [UInt8]
+        public var lba: UInt64
+
+        public init(naa: [UInt8], lba: UInt64) {
+            self.naa = naa
+            self.lba = lba
+        }
+    }
+
+    /// EXTENDED COPY(LID1), operation code 83h, service action 00h (SPC-4): one segment from block device to block device.
+    ///
+    /// - Parameters:
+    ///   - blocks: logical blocks to copy.
+    ///   - list: LIST IDENTIFIER, which no other copy of this nexus may have at the time.
+    public static func extendedCopy(
+        from source: CopyPlace, to destination: CopyPlace, blocks: UInt16, list: UInt8 = 1, blockSize: Int = 512
+    ) -> SCSICommand {
+        // Identification descriptor: binary NAA designator of the logical unit, padded to 20 bytes, and the block length.
+        func descriptor(_ place: CopyPlace) -> [UInt8] {
+            let padding = [UInt8](repeating: 0, count: max(0, 20 - place.naa.count))
+            return [0xE4, 0, 0, 0, 1, 3, 0, UInt8(place.naa.count)] + place.naa + padding
+                + UInt32(blockSize).bigEndianBytes
+        }
+        let ends = descriptor(source) + descriptor(destination)
+        // Of type 02h, 18h more bytes: from CSCD 0 to CSCD 1. DC says that the number counts the destination's blocks.
+        let segment =
+            [0x02, 0x02, 0, 0x18, 0, 0, 0, 1, 0, 0] + blocks.bigEndianBytes + source.lba.bigEndianBytes
+            + destination.lba.bigEndianBytes
+        let parameters =
+            [list, 0] + UInt16(ends.count).bigEndianBytes + [0, 0, 0, 0] + UInt32(segment.count).bigEndianBytes
+            + [0, 0, 0, 0] + ends + segment
+        return SCSICommand(
+            cdb: [0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0] + UInt32(parameters.count).bigEndianBytes + [0, 0],
+            output: parameters)
+    }
+
     /// SYNCHRONIZE CACHE(10) of the whole logical unit (SBC-4, 5.33).
     public static let synchronizeCache = SCSICommand(cdb: [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0])
 
     /// RESERVE(6) of the whole logical unit (SPC-2, 7.21).
     public static let reserve6 = SCSICommand(cdb: [0x16, 0, 0, 0, 0, 0])
+
+    /// RELEASE(6) of the whole logical unit (SPC-2, 7.17).
+    public static let release6 = SCSICommand(cdb: [0x17, 0, 0, 0, 0, 0])
 
     /// PERSISTENT RESERVE IN (SPC-4, 6.15).
     public static func persistentReserveIn(_ action: PersistentReserveIn, length: UInt16 = 4096) -> SCSICommand {
@@ -178,6 +273,13 @@ public struct SCSICommand: Sendable {
             cdb: [0x5F, action.rawValue, type, 0, 0] + UInt32(parameters.count).bigEndianBytes + [0],
             output: parameters)
     }
+}
+
+/// Task attributes (SAM-5, 8.6), as iSCSI encodes them (RFC 7143, 11.3.1).
+public enum TaskAttribute: UInt8, Sendable, CaseIterable {
+    case simple = 1
+    case ordered = 2
+    case headOfQueue = 3
 }
 
 /// Service actions of PERSISTENT RESERVE IN (SPC-4, table 208).
