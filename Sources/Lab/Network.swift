@@ -130,7 +130,7 @@ struct Network: Sendable {
         if !Files.exists("/proc/sys/net/bridge") { _ = try? await Command.run(["modprobe", "br_netfilter"]) }
         try await Command.check(
             prefix + ["sh", "-ec", "echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables; iptables-restore"],
-            input: Array(Self.rules([:]).utf8))
+            input: Array(Self.calls.utf8))
     }
 
     /// Removes the namespace and with it bridge and taps. Nothing happens if there is none.
@@ -141,18 +141,23 @@ struct Network: Sendable {
 
     /// Puts exactly `faults`, by address, in force.
     func apply(_ faults: [String: LinkFaults]) async throws {
-        try await Command.check(prefix + ["iptables-restore"], input: Array(Self.rules(faults).utf8))
+        // Only the chain is replaced: with the built-in ones the kernel would drop all packets that are held.
+        try await Command.check(prefix + ["iptables-restore", "--noflush"], input: Array(Self.rules(faults).utf8))
     }
 
-    /// Rules of the filter table for `iptables-restore`: packets of cut nodes vanish without an answer.
-    ///
-    /// Packets between nodes cross the bridge and meet FORWARD, those from and to the bridge's own addresses INPUT and
-    /// OUTPUT.
+    /// Where the rules of all faults are called from, for `iptables-restore`. Packets between nodes cross the bridge and meet
+    /// FORWARD, those from and to the bridge's own addresses INPUT and OUTPUT.
+    static let calls: String = {
+        let chains = ["INPUT", "FORWARD", "OUTPUT"]
+        let lines = ["*filter", ":\(chain) -"] + chains.map { "-A \($0) -j \(chain)" } + ["COMMIT", ""]
+        return lines.joined(separator: "\n")
+    }()
+
+    /// Rules of all faults, for `iptables-restore`: packets of cut nodes vanish without an answer.
     ///
     /// - Parameter faults: What is wrong between each node's address and others.
     static func rules(_ faults: [String: LinkFaults]) -> String {
-        var lines = ["*filter", ":INPUT ACCEPT", ":FORWARD ACCEPT", ":OUTPUT ACCEPT", ":\(chain) -"]
-        lines += ["INPUT", "FORWARD", "OUTPUT"].map { "-A \($0) -j \(chain)" }
+        var lines = ["*filter", ":\(chain) -"]
         for (address, fault) in faults.sorted(by: { $0.key < $1.key }) {
             let cuts = fault.cuts.sorted { $0.rawValue < $1.rawValue }.flatMap { rules(address, $0) }
             let slow = fault.slow.sorted { $0.key < $1.key }.flatMap { rules(address, osd: $0.key, $0.value) }
