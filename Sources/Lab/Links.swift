@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
 
-// What goes wrong between nodes and others, and with OSDs.
+// What goes wrong between nodes and others, and with Ceph's daemons.
 extension Lab {
     /// Makes packets between a node and others vanish; adds to what it is cut from already.
     ///
@@ -50,33 +50,33 @@ extension Lab {
         try loadFaults()[try find(node).address]?.slow ?? [:]
     }
 
-    /// Stops an OSD: what anybody asks of it waits.
+    /// Stops a daemon of Ceph, such as `osd.1` or `mon.a`: what anybody asks of it waits.
     ///
-    /// - Throws: `LabError` if there is no such OSD.
-    public func pause(osd: Int) async throws {
-        try check(osd: osd)
-        try await processes.freeze(OSDName.text(osd))
+    /// - Throws: `LabError` if there is no such daemon.
+    public func pause(_ daemon: String) async throws {
+        try check(daemon: daemon)
+        try await processes.freeze(daemon)
     }
 
-    /// Lets a stopped OSD go on. Nothing happens to a running one.
+    /// Lets a stopped daemon of Ceph go on. Nothing happens to a running one.
     ///
-    /// - Throws: `LabError` if there is no such OSD.
-    public func resume(osd: Int) async throws {
-        try check(osd: osd)
-        try await processes.thaw(OSDName.text(osd))
+    /// - Throws: `LabError` if there is no such daemon.
+    public func resume(_ daemon: String) async throws {
+        try check(daemon: daemon)
+        try await processes.thaw(daemon)
     }
 
-    /// Whether an OSD is stopped.
-    public func isPaused(osd: Int) -> Bool { processes.isFrozen(OSDName.text(osd)) }
+    /// Whether a daemon of Ceph is stopped.
+    public func isPaused(_ daemon: String) -> Bool { processes.isFrozen(daemon) }
 
     /// Stops all OSDs: what the nodes ask of them waits.
     public func pauseOSDs() async throws {
-        for osd in 0..<options.osds { try await pause(osd: osd) }
+        for osd in 0..<options.osds { try await pause(OSDName.text(osd)) }
     }
 
     /// Lets stopped OSDs go on. Nothing happens to running ones.
     public func resumeOSDs() async throws {
-        for osd in 0..<options.osds { try await resume(osd: osd) }
+        for osd in 0..<options.osds { try await resume(OSDName.text(osd)) }
     }
 
     private func check(osd: Int) throws(LabError) {
@@ -84,6 +84,15 @@ extension Lab {
             throw LabError(
                 OSDName.text(osd), "there is none",
                 remedy: "the lab's OSDs are \((0..<options.osds).map(OSDName.text).joined(separator: ", "))")
+        }
+    }
+
+    private func check(daemon: String) throws(LabError) {
+        let names = daemons().map(\.name)
+        guard names.contains(daemon) else {
+            throw LabError(
+                "daemon \"\(daemon)\"", "there is none",
+                remedy: "the lab's daemons of Ceph are \(names.joined(separator: ", "))")
         }
     }
 

@@ -221,21 +221,22 @@ struct Heal: AsyncParsableCommand {
 }
 
 struct Pause: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Stop an OSD: what anybody asks of it waits.")
+    static let configuration = CommandConfiguration(
+        abstract: "Stop a daemon of Ceph: what anybody asks of it waits.")
 
     @OptionGroup var common: Common
-    @Argument(help: "The OSD: osd.N.") var osd: OneOSD
+    @Argument(help: "Name of the daemon: osd.N, mon.a, mgr.x.") var daemon: String
 
-    func run() async throws { try await common.lab().pause(osd: osd.number) }
+    func run() async throws { try await common.lab().pause(daemon) }
 }
 
 struct Resume: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Let a stopped OSD go on.")
+    static let configuration = CommandConfiguration(abstract: "Let a stopped daemon of Ceph go on.")
 
     @OptionGroup var common: Common
-    @Argument(help: "The OSD: osd.N.") var osd: OneOSD
+    @Argument(help: "Name of the daemon.") var daemon: String
 
-    func run() async throws { try await common.lab().resume(osd: osd.number) }
+    func run() async throws { try await common.lab().resume(daemon) }
 }
 
 /// What `slow` runs beside the lab's nodes.

@@ -56,9 +56,7 @@ struct Report {
             Swift.print("netns \(description.netns)  ceph_conf \(description.cephConf)")
             if !lab.isComplete { Swift.print("clio-lab up has not come to its end") }
             for daemon in lab.daemons() where !daemon.alive { Swift.print("\(daemon.name) is dead") }
-            for osd in 0..<lab.options.osds where lab.isPaused(osd: osd) {
-                Swift.print("\(OSDName.text(osd)) stands still")
-            }
+            for daemon in lab.daemons() where lab.isPaused(daemon.name) { Swift.print("\(daemon.name) stands still") }
             for node in description.nodes {
                 let state = (try? lab.state(node.name)) ?? .dead
                 let cuts = ((try? lab.cuts(node.name)) ?? []).map(\.rawValue).sorted()
