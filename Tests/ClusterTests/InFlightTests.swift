@@ -1,0 +1,442 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Initiator
+import Lab
+import Testing
+
+/// No command in flight escapes: not by a task management function that waits for it, not by a thread that waits for the
+/// device, not by the end of its session.
+@Suite("In flight", .serialized, .timeLimit(.minutes(5)))
+struct InFlightTests {
+    private typealias Stuck = StuckCommands
+
+    // MARK: Old data over new
+
+    /// Guards: a write that ABORT TASK waits for is no orphan when its session ends, and lands over what the host has
+    /// written since.
+    @Test func anAbortedWriteOutlivesItsSession() async throws {
+        try await Stuck.with { stuck in
+            let block = try stuck.block()
+            let victim = try await stuck.host("victim", "gw1")
+            try await abort(stuck, victim, stuckAt: block)
+            await victim.drop()
+            try await Task.sleep(for: Stuck.bound)
+            let other = try await stuck.host("victim", "gw2")
+            try await stuck.write(other, block)
+            try await stuck.expectNewer(after: "gw1", block, through: other)
+        }
+    }
+
+    /// Guards: PREEMPT AND ABORT does not see a write that ABORT TASK waits for.
+    @Test func preemptAndAbortDoesNotWaitForAnAbortedWrite() async throws {
+        try await Stuck.with { stuck in
+            let block = try stuck.block()
+            let victim = try await stuck.host("victim", "gw1")
+            let fencer = try await stuck.host("fencer", "gw2")
+            try await arm(stuck, victim: victim, fencer: fencer)
+            try await abort(stuck, victim, stuckAt: block)
+            try await fencer.good(Self.preemptAndAbort, lun: stuck.lun)
+            try await stuck.write(fencer, block)
+            try await stuck.expectNewer(after: "gw1", block, through: fencer)
+        }
+    }
+
+    /// Guards: a reset says COMPLETE although a write that ABORT TASK waits for may still land.
+    @Test(arguments: [TaskManagement.logicalUnitReset, .clearTaskSet], ["gw1", "gw2"])
+    func aResetDoesNotWaitForAnAbortedWrite(function: TaskManagement, gateway: String) async throws {
+        try await Stuck.with { stuck in
+            let block = try stuck.block()
+            let victim = try await stuck.host("victim", "gw1")
+            let manager = try await stuck.host("manager", gateway)
+            let writer = try await stuck.host("writer", "gw2")
+            try await abort(stuck, victim, stuckAt: block)
+            await victim.drop()
+            // Where the gateway itself is fenced there is no answer, and nothing is claimed.
+            let response = try? await manager.startManaging(function, lun: stuck.lun).value(within: .seconds(60))
+            if response == .complete { try await stuck.write(writer, block) } else { try await stuck.lab.heal("gw1") }
+            try await stuck.waitForQuiet("gw1", stuck.data)
+            if response == .complete { try await stuck.expectNewer(after: "gw1", block, through: writer) }
+        }
+    }
+
+    /// Commands without data that the receive thread of a connection executes.
+    enum WithoutData: String, CaseIterable { case writeSame, unmap }
+
+    /// Guards: a receive thread that waits for the device keeps the end of its connection waiting, and no command of it is
+    /// an orphan.
+    @Test(arguments: WithoutData.allCases)
+    func aWaitingReceiveThreadHidesOrphans(command: WithoutData) async throws {
+        try await Stuck.with { stuck in
+            let (first, second) = (try stuck.block(), try stuck.block(1))
+            let victim = try await stuck.host("victim", "gw1")
+            try await stuck.write(victim, second, Stuck.newer)
+            try await stuck.hold("gw1", from: stuck.data)
+            _ = victim.start(.write(first, Stuck.old), lun: stuck.lun)
+            try await stuck.waitForRequests("gw1", stuck.data)
+            let zero = [UInt8](repeating: 0, count: 512)
+            _ = victim.start(
+                command == .unmap ? .unmap([second..<second + 8]) : .writeSame16(second, blocks: 8, zero),
+                lun: stuck.lun)
+            try await stuck.waitForRequests("gw1", stuck.data, atLeast: 2)
+            await victim.fallSilent()
+            try await Task.sleep(for: Stuck.bound)
+            let other = try await stuck.host("victim", "gw2")
+            for block in [first, second] { try await stuck.write(other, block) }
+            try await stuck.expectNewer(after: "gw1", first, second, through: other)
+        }
+    }
+
+    /// Guards: with all tags of a device's queue taken, receive threads wait for one, and with them all else on their
+    /// connections.
+    @Test func noTagIsFree() async throws {
+        try await Stuck.with { stuck in
+            let elsewhere = try stuck.blockElsewhere()
+            let hosts = try await (1...4).asyncMap { try await stuck.host("host\($0)", "gw1") }
+            try await stuck.hold("gw1", from: stuck.data)
+            let writes = try hosts.flatMap { host in
+                try (0..<48).map { number in
+                    host.start(.write(try stuck.block() + UInt64(8 * number), Stuck.old), lun: stuck.lun)
+                }
+            }
+            try await stuck.waitForRequests("gw1", stuck.data, atLeast: 100)
+            for host in hosts {
+                let reply = try await host.start(.read(elsewhere, blocks: 1), lun: stuck.lun).value(within: .seconds(3))
+                #expect(
+                    reply?.isGood == true || reply?.isTaskSetFull == true, "\(reply.map { "\($0)" } ?? "no answer")")
+            }
+            try await stuck.lab.heal("gw1")
+            for write in writes {
+                let reply = try await write.value(within: .seconds(30))
+                #expect(
+                    reply?.isGood == true || reply?.isTaskSetFull == true, "\(reply.map { "\($0)" } ?? "no answer")")
+            }
+        }
+    }
+
+    /// Guards: a PERSISTENT RESERVE OUT takes effect after its host has gone and another has undone it.
+    @Test func aPreemptOutlivesItsSession() async throws {
+        try await Stuck.with { stuck in
+            let victim = try await stuck.host("victim", "gw2")
+            let here = try await stuck.host("fencer", "gw1")
+            let there = try await stuck.host("fencer", "gw2")
+            try await victim.good(.persistentReserveOut(.register, actionKey: 0xA), lun: stuck.lun)
+            for nexus in [here, there] {
+                try await nexus.good(.persistentReserveOut(.register, actionKey: 0xB), lun: stuck.lun)
+            }
+            try await stuck.hold("gw1", from: stuck.placement.state)
+            let preempt = SCSICommand.persistentReserveOut(.preempt, key: 0xB, actionKey: 0xA)
+            _ = here.start(preempt, lun: stuck.lun)
+            try await stuck.waitForRequests("gw1", stuck.placement.state)
+            await here.drop()
+            try await Task.sleep(for: Stuck.bound)
+            try await there.ready(lun: stuck.lun)
+            try await there.good(preempt, lun: stuck.lun)
+            try await victim.ready(lun: stuck.lun)
+            try await victim.good(.persistentReserveOut(.register, actionKey: 0xA), lun: stuck.lun)
+            try await stuck.lab.heal("gw1")
+            try await stuck.waitForQuiet("gw1", stuck.placement.state)
+            try await Task.sleep(for: .seconds(2))
+            #expect(try await keys(stuck, there).contains(0xA), "the key that was registered last is gone")
+        }
+    }
+
+    /// Guards: an ORDERED command that waits for others is executed after its session has ended.
+    @Test func anOrderedWriteOutlivesItsSession() async throws {
+        try await Stuck.with { stuck in
+            let (first, second) = (try stuck.block(), try stuck.blockElsewhere())
+            let victim = try await stuck.host("victim", "gw1", attributes: true)
+            try await stuck.hold("gw1", from: stuck.data)
+            let write = victim.start(.write(first, Stuck.old), lun: stuck.lun)
+            try await stuck.waitForRequests("gw1", stuck.data)
+            let ordered = victim.start(.write(second, Stuck.old).with(.ordered), lun: stuck.lun)
+            #expect(try await ordered.value(within: .milliseconds(500)) == nil)
+            // So that the write does not end the gateway.
+            let aborted = victim.startAborting(write)
+            #expect(try await aborted.value(within: .milliseconds(500)) == nil)
+            await victim.drop()
+            try await Task.sleep(for: Stuck.bound)
+            let other = try await stuck.host("victim", "gw2")
+            for block in [first, second] { try await stuck.write(other, block) }
+            try await stuck.expectNewer(after: "gw1", first, second, through: other)
+        }
+    }
+
+    // MARK: Hangs
+
+    /// Guards: PREEMPT AND ABORT, ABORT TASK of it and LOGICAL UNIT RESET wait for each other for ever.
+    @Test func preemptAbortAndResetWaitForEachOther() async throws {
+        try await Stuck.with { stuck in
+            let victim = try await stuck.host("victim", "gw1")
+            let fencer = try await stuck.host("fencer", "gw1")
+            try await arm(stuck, victim: victim, fencer: fencer)
+            try await stuck.lab.pause("osd.\(stuck.placement.state)")
+            let preempt = fencer.start(Self.preemptAndAbort, lun: stuck.lun)
+            try await Task.sleep(for: .seconds(5))
+            let abort = fencer.startAborting(preempt)
+            try await Task.sleep(for: .seconds(5))
+            let reset = fencer.startManaging(.logicalUnitReset, lun: stuck.lun)
+            try await Task.sleep(for: .seconds(1))
+            try await stuck.lab.resume("osd.\(stuck.placement.state)")
+            let aborted = try await abort.value(within: .seconds(30))
+            #expect(aborted != nil, "ABORT TASK is not answered")
+            #expect(try await reset.value(within: .seconds(30)) != nil, "LOGICAL UNIT RESET is not answered")
+            // A command that was aborted has no status.
+            if aborted == .taskDoesNotExist { #expect(preempt.isSettled, "PREEMPT AND ABORT is not answered") }
+            let other = try await stuck.host("other", "gw2")
+            #expect(
+                try await other.startManaging(.logicalUnitReset, lun: stuck.lun).value(within: .seconds(30))
+                    == .complete)
+        }
+    }
+
+    /// Guards: a healthy host is dropped, for the thread that would read its answer to a ping waits for an OSD.
+    @Test(arguments: WithoutData.allCases) func aSlowOSDDropsAHealthyHost(command: WithoutData) async throws {
+        try await Stuck.with { stuck in
+            let block = try stuck.block()
+            let host = try await stuck.host("host", "gw1")
+            try await stuck.write(host, block)
+            try await stuck.lab.pause("osd.\(stuck.data)")
+            let zero = [UInt8](repeating: 0, count: 512)
+            let pending = host.start(
+                command == .unmap ? .unmap([block..<block + 8]) : .writeSame16(block, blocks: 8, zero), lun: stuck.lun)
+            try await Task.sleep(for: .seconds(8))
+            try await stuck.lab.resume("osd.\(stuck.data)")
+            let reply = try await pending.value(within: .seconds(20))
+            #expect(reply?.isGood == true, "\(reply.map { "\($0)" } ?? "no answer")")
+            #expect(try await host.send(.testUnitReady, lun: stuck.lun).isGood)
+        }
+    }
+
+    // MARK: Crashes
+
+    /// Guards: the children of an EXTENDED COPY are gone while a reset that came from another gateway holds them.
+    @Test func copiesAndResetsCorruptLists() async throws {
+        try await Stuck.with(kernel: .debug) { stuck in
+            let copier = try await stuck.host("copier", "gw1")
+            let manager = try await stuck.host("manager", "gw2")
+            let naa = try await naa(stuck, copier)
+            let end = ContinuousClock.now + .seconds(15)
+            async let copies: Int = {
+                var good = 0
+                while ContinuousClock.now < end {
+                    let copy = SCSICommand.extendedCopy(
+                        from: .init(naa: naa, lba: 0), to: .init(naa: naa, lba: 32768), blocks: 8192)
+                    guard let reply = try? await copier.send(copy, lun: stuck.lun) else { break }
+                    if reply.isGood { good += 1 }
+                }
+                return good
+            }()
+            while ContinuousClock.now < end {
+                _ = try await manager.startManaging(.logicalUnitReset, lun: stuck.lun).value(within: .seconds(20))
+            }
+            print("\(await copies) copies")
+            #expect(stuck.lab.consoleProblems().isEmpty)
+        }
+    }
+
+    // MARK: Reservations
+
+    /// Guards: of two hosts that preempt the same key at once, one has its answer while the victim's write goes on through
+    /// the gateway of the other.
+    @Test func twoPreemptAtOnce() async throws {
+        try await Stuck.with { stuck in
+            let block = try stuck.block()
+            let victim = try await stuck.host("victim", "gw2")
+            let a = try await stuck.host("a", "gw1")
+            let b = try await stuck.host("b", "gw2")
+            try await arm(stuck, victim: victim, fencer: a)
+            try await b.good(.persistentReserveOut(.register, actionKey: 0xC), lun: stuck.lun)
+            try await stuck.hold("gw2", from: stuck.data)
+            _ = victim.start(.write(block, Stuck.old), lun: stuck.lun)
+            try await stuck.waitForRequests("gw2", stuck.data)
+            // A's event reaches the other gateway later than its change of the state.
+            try await stuck.lab.slow("gw2", from: stuck.placement.group, Slowness(delay: .milliseconds(700)))
+            let first = a.start(Self.preemptAndAbort, lun: stuck.lun)
+            try await Task.sleep(for: .milliseconds(30))
+            _ = b.start(.persistentReserveOut(.preemptAndAbort, key: 0xC, actionKey: 0xA, type: 5), lun: stuck.lun)
+            var reply = try await first.value(within: .seconds(40))
+            if reply == nil {
+                try await stuck.lab.heal("gw2")
+                reply = try await first.value(within: .seconds(40))
+            }
+            #expect(reply?.isGood == true, "\(reply.map { "\($0)" } ?? "no answer")")
+            try await a.ready(lun: stuck.lun)
+            try await stuck.write(a, block)
+            try await stuck.expectNewer(after: "gw2", block, through: a)
+        }
+    }
+
+    /// Guards: a host that asks is told that a key is gone while the gateway of the victim still lets it write.
+    @Test func aKeyIsShownGoneTooEarly() async throws {
+        try await Stuck.with { stuck in
+            let block = try stuck.block()
+            let victim = try await stuck.host("victim", "gw1")
+            let fencer = try await stuck.host("fencer", "gw2")
+            let agent = try await stuck.host("agent", "gw2")
+            try await arm(stuck, victim: victim, fencer: fencer)
+            try await agent.good(.persistentReserveOut(.register, actionKey: 0xC), lun: stuck.lun)
+            try await stuck.hold("gw1", from: stuck.data)
+            _ = victim.start(.write(block, Stuck.old), lun: stuck.lun)
+            try await stuck.waitForRequests("gw1", stuck.data)
+            let preempt = fencer.start(Self.preemptAndAbort, lun: stuck.lun)
+            try await stuck.until(.seconds(60), "the key is gone") { try await !keys(stuck, agent).contains(0xA) }
+            print("the key is gone, and PREEMPT AND ABORT \(preempt.isSettled ? "is" : "is not") answered")
+            try await stuck.write(agent, block)
+            try await stuck.expectNewer(after: "gw1", block, through: agent)
+        }
+    }
+
+    // MARK: COMPARE AND WRITE
+
+    /// Guards: a COMPARE AND WRITE that was done and whose answer was lost is sent again by the gateway, compares with its own
+    /// data, and is called a miscompare.
+    @Test func compareAndWriteThatIsSentAgain() async throws {
+        try await Stuck.with { stuck in
+            for setting in ["osd_pg_log_dups_tracked 10", "osd_min_pg_log_entries 10", "osd_max_pg_log_entries 20"] {
+                try await stuck.lab.hostCheck(
+                    ["ceph", "config", "set", "osd"] + setting.split(separator: " ").map(String.init))
+            }
+            let block = try stuck.block()
+            let host = try await stuck.host("host", "gw1")
+            let other = try await stuck.host("other", "gw2")
+            try await stuck.write(host, block, Stuck.old)
+            let osd = "osd.\(stuck.data)"
+            // The OSD has the request before it stands still, and answers into the void.
+            try await stuck.lab.pause(osd)
+            let pending = host.start(.compareAndWrite(block, expected: Stuck.old, new: Stuck.newer), lun: stuck.lun)
+            try await stuck.waitForRequests("gw1", stuck.data)
+            try await Task.sleep(for: .milliseconds(300))
+            try await stuck.lab.cut("gw1", from: .oneOSD(stuck.data))
+            try await stuck.lab.resume(osd)
+            try await stuck.until(.seconds(20), "the OSD has done it") {
+                try await other.good(.read(block, blocks: 1), lun: stuck.lun) == Stuck.newer
+            }
+            // The same object, so the same PG, whose log forgets.
+            for number in 1...400 { try await stuck.write(other, block + UInt64(number % 64 + 1)) }
+            // A new interval: all clients send again what has no answer.
+            try await stuck.lab.hostCheck(["ceph", "osd", "down", "\(stuck.data)"])
+            try await Task.sleep(for: .seconds(3))
+            try await stuck.lab.heal("gw1")
+            let reply = try await pending.value(within: .seconds(60))
+            #expect(reply?.isMiscompare == false, "it was done: \(reply.map { "\($0)" } ?? "no answer")")
+            #expect(reply?.isGood == true || reply?.sense?.key == 0x0B, "\(reply.map { "\($0)" } ?? "no answer")")
+        }
+    }
+
+    // MARK: What hosts are told
+
+    /// Guards: past `hold` a host is told LOGICAL UNIT NOT READY, an error, and not BUSY.
+    @Test func pastHoldHostsAreTold() async throws {
+        try await Stuck.with { stuck in
+            let host = try await stuck.host("host", "gw1")
+            // A peer that is silent, and that nobody can fence.
+            try await stuck.lab.pause("mon.a")
+            try await stuck.lab.freeze("gw2")
+            var told: [SCSIReply] = []
+            try await stuck.until(.seconds(30), "commands are held back") {
+                let reply = try await host.send(.read(0, blocks: 1), lun: stuck.lun)
+                if !reply.isGood { told.append(reply) }
+                return told.contains { $0.isBusy } || told.count >= 10
+            }
+            #expect(told.contains { $0.isBusy }, "\(told)")
+            #expect(!told.contains { $0.sense?.key == 0x02 }, "\(told)")
+            try await stuck.lab.resume("mon.a")
+            try await stuck.lab.thaw("gw2")
+        }
+    }
+
+    /// Guards: of two sessions of one initiator name one takes the unit attention of the other.
+    @Test func eachSessionHasItsUnitAttention() async throws {
+        try await Stuck.with { stuck in
+            let sessions = [
+                try await stuck.host("host", "gw1", isid: 1), try await stuck.host("host", "gw1", isid: 2),
+            ]
+            let manager = try await stuck.host("manager", "gw2")
+            #expect(try await manager.manage(.logicalUnitReset, lun: stuck.lun) == .complete)
+            for session in sessions { #expect(try await attentions(stuck, session).contains(0x2903)) }
+        }
+    }
+
+    /// Guards: a unit attention that is reported takes the others with it.
+    @Test func noUnitAttentionSwallowsAnother() async throws {
+        try await Stuck.with { stuck in
+            let host = try await stuck.host("host", "gw1")
+            let witness = try await stuck.host("witness", "gw1")
+            let clio = try stuck.lab.executable("clio")
+            try await stuck.lab.check("gw2", [clio, "node", "down"])
+            try await stuck.until(.seconds(20), "states have changed") {
+                try await attentions(stuck, witness).contains(0x2A06)
+            }
+            let image = try #require(stuck.lab.description().luns.first { $0.lun == stuck.lun })
+            try await stuck.lab.hostCheck(
+                ["rbd", "resize", "--no-progress", "--size", "512M", "\(image.pool)/\(image.image)"])
+            try await stuck.until(.seconds(20), "the capacity has changed") {
+                try await attentions(stuck, witness).contains(0x2A09)
+            }
+            let found = try await attentions(stuck, host)
+            #expect(found.contains(0x2A06))
+            #expect(found.contains(0x2A09))
+        }
+    }
+
+    // MARK: Hosts
+
+    private static let preemptAndAbort = SCSICommand.persistentReserveOut(
+        .preemptAndAbort, key: 0xB, actionKey: 0xA, type: 5)
+
+    /// Two hosts register, and the second reserves the unit for those that are registered.
+    private func arm(_ stuck: Stuck, victim: Initiator.Nexus, fencer: Initiator.Nexus) async throws {
+        try await victim.good(.persistentReserveOut(.register, actionKey: 0xA), lun: stuck.lun)
+        try await fencer.good(.persistentReserveOut(.register, actionKey: 0xB), lun: stuck.lun)
+        try await fencer.good(.persistentReserveOut(.reserve, key: 0xB, type: 5), lun: stuck.lun)
+    }
+
+    /// A write of gw1's is stuck, and ABORT TASK waits for it.
+    private func abort(_ stuck: Stuck, _ victim: Initiator.Nexus, stuckAt block: UInt64) async throws {
+        try await stuck.hold("gw1", from: stuck.data)
+        let write = victim.start(.write(block, Stuck.old), lun: stuck.lun)
+        try await stuck.waitForRequests("gw1", stuck.data)
+        let aborted = victim.startAborting(write)
+        #expect(try await aborted.value(within: .seconds(1)) == nil, "it waits for the write")
+    }
+
+    /// Additional senses of all unit attentions that wait for a nexus.
+    private func attentions(_ stuck: Stuck, _ nexus: Initiator.Nexus) async throws -> Set<UInt16> {
+        var found: Set<UInt16> = []
+        for _ in 0..<8 {
+            let reply = try await nexus.send(.testUnitReady, lun: stuck.lun)
+            guard let sense = reply.sense, sense.key == 0x06 else { break }
+            found.insert(sense.additional)
+        }
+        return found
+    }
+
+    private func keys(_ stuck: Stuck, _ nexus: Initiator.Nexus) async throws -> Set<UInt64> {
+        try await nexus.ready(lun: stuck.lun)
+        let data = try await nexus.good(.persistentReserveIn(.readKeys), lun: stuck.lun)
+        return Set(
+            stride(from: 8, to: data.count - 7, by: 8).map { start in
+                data[start..<start + 8].reduce(0) { $0 << 8 | UInt64($1) }
+            })
+    }
+
+    /// The NAA designator of the LUN.
+    private func naa(_ stuck: Stuck, _ nexus: Initiator.Nexus) async throws -> [UInt8] {
+        let page = try await nexus.good(.inquiry(page: 0x83, length: 1024), lun: stuck.lun)
+        var rest = page.dropFirst(4)
+        while rest.count >= 4 {
+            let (kind, length) = (rest[rest.startIndex + 1], Int(rest[rest.startIndex + 3]))
+            if kind & 0x3F == 3 { return Array(rest.dropFirst(4).prefix(length)) }
+            rest = rest.dropFirst(4 + length)
+        }
+        throw LabError("VPD page 83h", "has no NAA designator")
+    }
+}
+
+extension Sequence where Element: Sendable {
+    fileprivate func asyncMap<Value>(_ transform: (Element) async throws -> Value) async rethrows -> [Value] {
+        var values: [Value] = []
+        for element in self { values.append(try await transform(element)) }
+        return values
+    }
+}
