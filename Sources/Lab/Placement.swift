@@ -24,8 +24,13 @@ public struct Placement: Sendable, Equatable {
         return UInt64(numbers[skipped] * objectSize / blockSize)
     }
 
-    /// An OSD with data that serves none of the objects that all commands depend on.
-    public var onlyData: Int? { objects.first { ![group, state, header].contains($0) } }
+    /// The OSD with the most data of those that serve none of the objects that all commands depend on.
+    public var onlyData: Int? {
+        let counts = Dictionary(objects.map { ($0, 1) }, uniquingKeysWith: +)
+        return counts.filter { ![group, state, header].contains($0.key) }.max {
+            ($0.value, $1.key) < ($1.value, $0.key)
+        }?.key
+    }
 }
 
 extension Lab {

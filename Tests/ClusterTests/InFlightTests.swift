@@ -113,7 +113,7 @@ struct InFlightTests {
         }
     }
 
-    /// Guards: a PERSISTENT RESERVE OUT takes effect after its host has gone and another has undone it.
+    /// Guards: a PERSISTENT RESERVE OUT takes effect, again, long after its host has gone.
     @Test func aPreemptOutlivesItsSession() async throws {
         try await Stuck.with { stuck in
             let victim = try await stuck.host("victim", "gw2")
@@ -129,14 +129,24 @@ struct InFlightTests {
             try await stuck.waitForRequests("gw1", stuck.placement.state)
             await here.drop()
             try await Task.sleep(for: Stuck.bound)
+            // Told that the ports of the other gateway are unavailable, if it is fenced.
             try await there.ready(lun: stuck.lun)
-            try await there.good(preempt, lun: stuck.lun)
-            try await victim.ready(lun: stuck.lun)
-            try await victim.good(.persistentReserveOut(.register, actionKey: 0xA), lun: stuck.lun)
+            let again = there.start(preempt, lun: stuck.lun)
+            try await stuck.until(.seconds(20), "the key is gone") { try await !isRegistered(stuck, 0xA) }
+            // The victim learns of it, and comes back.
+            var back = victim.start(.testUnitReady, lun: stuck.lun)
+            try await stuck.until(.seconds(20), "the key is back") {
+                if back.isSettled {
+                    back = victim.start(
+                        .persistentReserveOut(.registerAndIgnoreExistingKey, actionKey: 0xA), lun: stuck.lun)
+                }
+                return try await isRegistered(stuck, 0xA)
+            }
+            print("PREEMPT \(again.isSettled ? "is" : "is not") answered")
             try await stuck.lab.heal("gw1")
+            #expect(try await again.value(within: .seconds(30))?.isGood == true)
             try await stuck.waitForQuiet("gw1", stuck.placement.state)
-            try await Task.sleep(for: .seconds(2))
-            #expect(try await keys(stuck, there).contains(0xA), "the key that was registered last is gone")
+            #expect(try await isRegistered(stuck, 0xA), "the key that was registered last is gone")
         }
     }
 
@@ -418,6 +428,11 @@ struct InFlightTests {
             stride(from: 8, to: data.count - 7, by: 8).map { start in
                 data[start..<start + 8].reduce(0) { $0 << 8 | UInt64($1) }
             })
+    }
+
+    /// Whether RADOS has a registration with this key.
+    private func isRegistered(_ stuck: Stuck, _ key: UInt64) async throws -> Bool {
+        try await stuck.lab.reservations(lun: stuck.lun).registrations.contains { $0.key == key }
     }
 
     /// The NAA designator of the LUN.

@@ -43,7 +43,7 @@ struct StuckCommands: Sendable {
     private init(_ lab: Lab) async throws {
         self.lab = lab
         for lun in 0..<lab.options.luns {
-            let placement = try await lab.placement(lun: lun)
+            let placement = try await lab.placement(lun: lun, objects: lab.options.size >> 22)
             guard placement.state != placement.group, let data = placement.onlyData else { continue }
             (self.lun, self.placement, self.data) = (lun, placement, data)
             return
