@@ -60,7 +60,17 @@ struct InFlightTests {
     }
 
     /// Commands without data that the receive thread of a connection executes.
-    enum WithoutData: String, CaseIterable { case writeSame, unmap }
+    enum WithoutData: String, CaseIterable {
+        case writeSame, unmap
+
+        /// Zeros at a block; what is unmapped has the size that krbd discards (`alloc_size`, 64 KiB).
+        func command(_ block: UInt64) -> SCSICommand {
+            switch self {
+            case .writeSame: .writeSame16(block, blocks: 8, [UInt8](repeating: 0, count: 512))
+            case .unmap: .unmap([block..<block + 128])
+            }
+        }
+    }
 
     /// Guards: a receive thread that waits for the device keeps the end of its connection waiting, and no command of it is
     /// an orphan.
@@ -73,10 +83,7 @@ struct InFlightTests {
             try await stuck.hold("gw1", from: stuck.data)
             _ = victim.start(.write(first, Stuck.old), lun: stuck.lun)
             try await stuck.waitForRequests("gw1", stuck.data)
-            let zero = [UInt8](repeating: 0, count: 512)
-            _ = victim.start(
-                command == .unmap ? .unmap([second..<second + 8]) : .writeSame16(second, blocks: 8, zero),
-                lun: stuck.lun)
+            _ = victim.start(command.command(second), lun: stuck.lun)
             try await stuck.waitForRequests("gw1", stuck.data, atLeast: 2)
             await victim.fallSilent()
             try await Task.sleep(for: Stuck.bound)
@@ -206,9 +213,7 @@ struct InFlightTests {
             let host = try await stuck.host("host", "gw1")
             try await stuck.write(host, block)
             try await stuck.lab.pause("osd.\(stuck.data)")
-            let zero = [UInt8](repeating: 0, count: 512)
-            let pending = host.start(
-                command == .unmap ? .unmap([block..<block + 8]) : .writeSame16(block, blocks: 8, zero), lun: stuck.lun)
+            let pending = host.start(command.command(block), lun: stuck.lun)
             try await Task.sleep(for: .seconds(8))
             try await stuck.lab.resume("osd.\(stuck.data)")
             let reply = try await pending.value(within: .seconds(20))
@@ -239,8 +244,8 @@ struct InFlightTests {
             while ContinuousClock.now < end {
                 _ = try await manager.startManaging(.logicalUnitReset, lun: stuck.lun).value(within: .seconds(20))
             }
-            print("\(await copies) copies")
-            #expect(stuck.lab.consoleProblems().isEmpty)
+            // The consoles are looked at at the end.
+            #expect(await copies > 0)
         }
     }
 
