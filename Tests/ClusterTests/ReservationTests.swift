@@ -332,6 +332,8 @@ struct ReservationTests {
             #expect(took < .seconds(14))
             // Whoever finds it done has to wait for the dead gateway to be fenced before it counts on that.
             try await patiently(.seconds(14)) { try await victim.send(.testUnitReady).sense?.additional == 0x2A05 }
+            // Other unit attentions wait behind that one: the ports of the dead one are unavailable.
+            try await victim.ready()
             #expect(try await victim.send(Self.write).isReservationConflict)
             // Told that the ports of the dead one are unavailable.
             try await fencer.ready()

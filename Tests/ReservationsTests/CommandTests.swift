@@ -84,6 +84,26 @@ private func iscsi(_ text: String, format: UInt8 = 0x45, length: Int = 40, fill:
         if malformed.answer != "good" { #expect(state == before) }
     }
 
+    /// SCOPE and TYPE say what reservation is established, and are of no interest where none is (5.7.11.4.4).
+    @Test(arguments: [4, 5] as [UInt8], [0x00, 0x02, 0x0f, 0x21, 0xf0] as [UInt8])
+    func preemptOfARegistrationIgnoresScopeAndType(action: UInt8, scopeType: UInt8) {
+        var state = ReservationState()
+        let holder = Nexus(a, port: 1)
+        #expect(state.apply(.persistentReserveOut(holder, action: 0, actionKey: 0xa)) == .good)
+        #expect(state.apply(.persistentReserveOut(Nexus(b, port: 1), action: 0, actionKey: 0xb)) == .good)
+        func preempt(_ key: UInt64) -> ReservationCommand {
+            ReservationCommand(nexus: holder, cdb: cdb(action, 24, scopeType), parameters: basic(0xa, key), ports: [1])
+        }
+        var unreserved = state
+        #expect(unreserved.apply(preempt(0xb)) == .good)
+        #expect(unreserved.type == nil && unreserved.registrations.count == 1)
+
+        #expect(state.apply(.persistentReserveOut(holder, action: 1, key: 0xa, type: 1)) == .good)
+        #expect(state.apply(preempt(0xb)) == .good)
+        #expect(state.type == .writeExclusive && state.registrations.count == 1)
+        #expect(Script.describe(state.apply(preempt(0xa))) == "bad cdb")
+    }
+
     /// What may follow the 24 bytes of REGISTER with SPEC_I_PT (6.14.3), and how it is answered.
     static let lists: [(String, length: Int?, [UInt8], String)] = [
         ("none", nil, [], "bad length"),

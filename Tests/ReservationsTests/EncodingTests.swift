@@ -80,6 +80,27 @@ import Testing
         #expect(throws: DecodingError.malformed) { try decode { $0[31] = 0xff } }
     }
 
+    /// Versions are compared, so none may follow the last one; and what would be too large is refused.
+    @Test func theLastVersion() throws {
+        var bytes = try Self.state("a1 register 0 a;").encoded()
+        bytes.replaceSubrange(8..<16, with: [UInt8](repeating: 0xff, count: 8))
+        bytes.seal()
+        #expect(throws: DecodingError.malformed) { try ReservationState(decoding: bytes) }
+        bytes[8] = 0xfe
+        bytes.seal()
+        var state = try ReservationState(decoding: bytes)
+        #expect(Script.describe(try Script.step("a1 register a b", on: &state)) == "no room")
+        #expect(state.encoded() == bytes)
+
+        bytes = try Self.state("f1 RESERVE;").encoded()
+        bytes.replaceSubrange(8..<16, with: [0xfe] + [UInt8](repeating: 0xff, count: 7))
+        bytes.seal()
+        state = try ReservationState(decoding: bytes)
+        state.reset()
+        try state.lose(Script.nexus("f1"))
+        #expect(state.encoded() == bytes)
+    }
+
     /// Damage that a checksum does not find, because it was made before: refused, or another state's only form.
     @Test(arguments: 0..<40 as Range<UInt64>) func randomDamageWithAGoodChecksum(seed: UInt64) throws {
         var random = Seeded(seed)

@@ -28,7 +28,9 @@ import Testing
             if !rare { type = oracle.type ?? type }
             return .release(nexus, key: key, type)
         case 14: return rare ? .clear(nexus, key: key) : .spc2(nexus, reserve: yes)
-        case 15..<18: return .preempt(nexus, key: key, victim: rare ? 0 : victim, type, abort: yes)
+        case 15..<18:
+            let scope: UInt8 = Int.random(in: 0..<4, using: &random) == 0 ? 2 : 0
+            return .preempt(nexus, key: key, victim: rare ? 0 : victim, type, scope: scope, abort: yes)
         case 18:
             let to = nexuses.randomElement(using: &random) ?? nexus
             return .move(nexus, key: key, new: new, to: to, unregister: yes, aptpl: rare)

@@ -20,7 +20,7 @@ struct Oracle {
         case reserve(Nexus, key: UInt64, ReservationType)
         case release(Nexus, key: UInt64, ReservationType)
         case clear(Nexus, key: UInt64)
-        case preempt(Nexus, key: UInt64, victim: UInt64, ReservationType, abort: Bool)
+        case preempt(Nexus, key: UInt64, victim: UInt64, ReservationType, scope: UInt8, abort: Bool)
         case move(Nexus, key: UInt64, new: UInt64, to: Nexus, unregister: Bool, aptpl: Bool)
         case spc2(Nexus, reserve: Bool)
 
@@ -35,9 +35,10 @@ struct Oracle {
             case .release(let nexus, let key, let type):
                 .persistentReserveOut(nexus, action: 2, key: key, type: type.rawValue)
             case .clear(let nexus, let key): .persistentReserveOut(nexus, action: 3, key: key)
-            case .preempt(let nexus, let key, let victim, let type, let abort):
+            case .preempt(let nexus, let key, let victim, let type, let scope, let abort):
                 .persistentReserveOut(
-                    nexus, action: abort ? 5 : 4, key: key, actionKey: victim, type: type.rawValue)
+                    nexus, action: abort ? 5 : 4, key: key, actionKey: victim, type: type.rawValue,
+                    scope: scope)
             case .move(let nexus, let key, let new, let to, let unregister, let aptpl):
                 .persistentReserveOut(
                     nexus, action: 7, key: key, actionKey: new,
@@ -110,13 +111,14 @@ struct Oracle {
             drop()
             generation += 1
             return .good
-        case .preempt(let nexus, let key, let victim, let wanted, let abort):
-            return preempt(nexus, key: key, victim: victim, wanted, abort: abort)
+        case .preempt(let nexus, let key, let victim, let wanted, let scope, let abort):
+            return preempt(nexus, key: key, victim: victim, wanted, scope: scope, abort: abort)
         case .move(let nexus, let key, let new, let to, let unregister, let aptpl):
             guard keys[nexus] == key else { return .reservationConflict }
             guard let type else { return Self.badCDB }
             guard !type.isAllRegistrants, holder == nexus else { return .reservationConflict }
-            guard new != 0, to != nexus, Script.ports.contains(to.port) else { return Self.badParameter }
+            let ports = Script.ports + [nexus.port]
+            guard new != 0, to != nexus, ports.contains(to.port) else { return Self.badParameter }
             keys[to] = new
             holder = to
             if unregister { keys[nexus] = nil }
@@ -170,7 +172,7 @@ struct Oracle {
     }
 
     private mutating func preempt(
-        _ nexus: Nexus, key: UInt64, victim: UInt64, _ wanted: ReservationType, abort: Bool
+        _ nexus: Nexus, key: UInt64, victim: UInt64, _ wanted: ReservationType, scope: UInt8, abort: Bool
     ) -> CommandStatus {
         guard keys[nexus] == key else { return .reservationConflict }
         let all = type?.isAllRegistrants ?? false
@@ -178,6 +180,8 @@ struct Oracle {
         let named = victim == 0 ? Array(keys.keys) : keys.filter { $0.value == victim }.map(\.key)
         if named.isEmpty { return .reservationConflict }
         let takes = all ? victim == 0 : holder.map { named.contains($0) } ?? false
+        // Of no interest where registrations are all that goes (5.7.11.4.4)
+        if takes, scope != 0 { return Self.badCDB }
         for loser in named where !takes || loser != nexus { keys[loser] = nil }
         tell(.registrationsPreempted, named.filter { $0 != nexus })
         if abort { tell(.abort, named) }

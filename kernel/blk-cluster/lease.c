@@ -106,7 +106,10 @@ int blk_cluster_lease_check(u64 now)
  * @until: when it lapses, boottime in ns
  * @hold: from when on commands are answered BUSY, boottime in ns
  *
- * Context: process context, may sleep; one caller at a time.
+ * Until the reservations of a device have been read its commands are refused.
+ *
+ * Context: process context, may sleep; one caller at a time. Waits for no
+ * device.
  * Return: 0; -EBUSY if the last lease is not over or commands handed to leased
  * devices under it are not settled; -ESTALE if @epoch is not higher; -ERANGE
  * if @until has passed or is more than a minute away.
@@ -121,6 +124,13 @@ int blk_cluster_lease_arm(u64 epoch, u64 instance, u64 until, u64 hold)
 	blk_cluster_lease_get(&last);
 	if (!last.lapsed || blk_cluster_all_in_flight())
 		return -EBUSY;
+
+	/*
+	 * This node is a member by now: whoever changes reservations from now
+	 * on tells it. What changed before is there to be read, by a read that
+	 * begins now. Nothing is admitted meanwhile; the lease waits for none.
+	 */
+	blk_cluster_read_all(true);
 
 	spin_lock_irq(&lease_lock);
 	if (epoch <= lease.epoch) {
@@ -220,9 +230,11 @@ void blk_cluster_lease_get(struct blk_cluster_lease_info *info)
 /**
  * blk_cluster_lease_exit - the module goes
  *
+ * Nobody is told of a lapse any more, nor of one of a lease that is armed late.
+ *
  * Context: process context, may sleep.
  */
 void blk_cluster_lease_exit(void)
 {
-	cancel_delayed_work_sync(&lease_work);
+	disable_delayed_work_sync(&lease_work);
 }

@@ -60,7 +60,7 @@ static const struct genl_split_ops blk_cluster_nl_ops[] = {
 	{
 		.cmd	= BLK_CLUSTER_CMD_LEASE_GET,
 		.doit	= blk_cluster_nl_lease_get_doit,
-		.flags	= GENL_CMD_CAP_DO,
+		.flags	= GENL_ADMIN_PERM | GENL_CMD_CAP_DO,
 	},
 	{
 		.cmd		= BLK_CLUSTER_CMD_LEASE_ARM,
@@ -107,7 +107,7 @@ static const struct genl_split_ops blk_cluster_nl_ops[] = {
 	{
 		.cmd	= BLK_CLUSTER_CMD_DEVICE_GET,
 		.dumpit	= blk_cluster_nl_device_get_dumpit,
-		.flags	= GENL_CMD_CAP_DUMP,
+		.flags	= GENL_ADMIN_PERM | GENL_CMD_CAP_DUMP,
 	},
 };
 

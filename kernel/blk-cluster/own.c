@@ -63,6 +63,11 @@ static int own_identify(const void *who, struct prs_nexus *nexus)
 	return 0;
 }
 
+/* Its commands are admitted as nobody's; there is nothing else to ask it. */
+static const struct blk_cluster_consumer_ops own_ops = {
+	.identify = own_identify,
+};
+
 /**
  * blk_cluster_own_init - the node is going to use a leased device
  * @bcd: the device, which nobody else knows yet
@@ -75,6 +80,7 @@ int blk_cluster_own_init(struct blk_cluster_dev *bcd)
 	int ret;
 
 	bcd->own.bcd = bcd;
+	bcd->own.ops = &own_ops;
 	ret = own_name(&bcd->own_nexus);
 	return ret ?: init_srcu_struct(&bcd->own_requests);
 }
@@ -98,7 +104,9 @@ void blk_cluster_own_exit(struct blk_cluster_dev *bcd)
  * @token: for blk_cluster_own_end(), which has to be called once the request
  *	has been answered by whoever stores the data, if this returns 0
  *
- * Context: any.
+ * Context: process context. Sleeps until the reservations have been read, which
+ * is so once they have been since the device was registered, or the node's lease
+ * was armed; but not for ever.
  * Return: 0; -EBADE if it conflicts with a reservation; -EIO if reservations
  * are not known.
  */
@@ -106,6 +114,7 @@ int blk_cluster_own_begin(struct blk_cluster_dev *bcd, struct request *rq,
 			  int *token)
 {
 	int class, rights;
+	bool known;
 
 	*token = -1;
 	if (!bcd || !(bcd->flags & BLK_CLUSTER_LEASED) ||
@@ -113,14 +122,19 @@ int blk_cluster_own_begin(struct blk_cluster_dev *bcd, struct request *rq,
 		return 0;
 
 	class = op_is_write(req_op(rq)) ? PRS_WRITE : PRS_READ;
-	/* First, so that whoever changes the state waits for what saw the old. */
-	*token = srcu_down_read(&bcd->own_requests);
-	__release(&bcd->own_requests);	/* by whoever ends the request */
-	rights = blk_cluster_rights(&bcd->own, bcd, own_identify);
-	if (rights >= 0 && rights & class)
-		return 0;
-	blk_cluster_own_end(bcd, *token);
-	*token = -1;
+	do {
+		/* Before the next, for which those wait who make them known. */
+		known = blk_cluster_reservations_wait(bcd);
+		/* First, so that whoever changes the state waits for what saw the old. */
+		*token = srcu_down_read(&bcd->own_requests);
+		__release(&bcd->own_requests);	/* by whoever ends the request */
+		rights = blk_cluster_rights(&bcd->own, bcd);
+		if (rights >= 0 && rights & class)
+			return 0;
+		blk_cluster_own_end(bcd, *token);
+		*token = -1;
+	} while (rights == -EAGAIN && known &&
+		 !percpu_ref_is_dying(&bcd->in_flight));
 	return rights < 0 ? -EIO : -EBADE;
 }
 EXPORT_SYMBOL_GPL(blk_cluster_own_begin);
@@ -180,13 +194,14 @@ static int own_pr_out(struct block_device *bdev, enum pr_out_action action,
 	};
 	u8 params[PR_OUT_PARAMS_LEN] = {};
 	u8 cdb[10] = { PR_OUT, action };
-	struct prs_command cmd = {
+	struct prs_command prs = {
 		.cdb = cdb,
 		.cdb_len = sizeof(cdb),
 		.params = params,
 		.params_len = sizeof(params),
 	};
 	struct prs_result result = {};
+	struct blk_cluster_cmd cmd = {};
 	struct blk_cluster_dev *bcd;
 	int ret;
 
@@ -203,8 +218,8 @@ static int own_pr_out(struct block_device *bdev, enum pr_out_action action,
 		return -ENODEV;
 	ret = -EOPNOTSUPP;
 	if (bcd->flags & BLK_CLUSTER_LEASED) {
-		cmd.nexus = &bcd->own_nexus;
-		ret = blk_cluster_reserve(&bcd->own, &cmd, &result);
+		prs.nexus = &bcd->own_nexus;
+		ret = blk_cluster_reserve(&bcd->own, &cmd, &prs, &result);
 	}
 	blk_cluster_dev_put(bcd);
 	if (ret)
@@ -257,8 +272,8 @@ static int own_clear(struct block_device *bdev, u64 key)
 	return own_pr_out(bdev, PR_OUT_CLEAR, 0, key, 0, 0);
 }
 
-/**
- * blk_cluster_pr_ops - persistent reservations of a device that is registered
+/*
+ * Persistent reservations of a device that is registered.
  *
  * Each of them sleeps until every node has done its part, and returns an
  * enum pr_status; -EOPNOTSUPP if the device is not leased: others would not be

@@ -50,6 +50,9 @@
 #define ISID_DIGITS		12
 #define ISID_LEN		(5 + ISID_DIGITS)	/* ",i,0x" and the digits */
 
+/* A version is compared with others, so it never wraps. */
+#define VERSION_MAX		(U64_MAX - 1)
+
 /* --- Answers --- */
 
 static void good(struct prs_result *result, bool changed)
@@ -501,6 +504,12 @@ void prs_copy(struct prs_state *to, const struct prs_state *from)
 
 	memcpy(to, from, prs_size(from->nr));
 	to->capacity = capacity;
+}
+
+/* That there is no version after it; unlike the next, it can be read. */
+static bool is_last(const struct prs_state *state)
+{
+	return state->version >= VERSION_MAX;
 }
 
 static void begin(struct prs_state *new, const struct prs_state *old)
@@ -1037,6 +1046,10 @@ void prs_out(const struct prs_state *old, const struct prs_command *cmd,
 		invalid_operation(result);
 		return;
 	}
+	if (is_last(old)) {
+		no_room(result);
+		return;
+	}
 	switch (cmd->cdb[0]) {
 	case OP_PERSISTENT_OUT:
 		persistent_out(&out);
@@ -1072,7 +1085,7 @@ static bool drop_reserver(const struct prs_state *old, struct prs_state *new)
  */
 bool prs_reset(const struct prs_state *old, struct prs_state *new)
 {
-	return old->reserved && drop_reserver(old, new);
+	return old->reserved && !is_last(old) && drop_reserver(old, new);
 }
 
 /**
@@ -1086,7 +1099,7 @@ bool prs_reset(const struct prs_state *old, struct prs_state *new)
 bool prs_nexus_loss(const struct prs_state *old, const struct prs_nexus *nexus,
 		    struct prs_state *new)
 {
-	if (!old->reserved || old->reserver.port != nexus->port)
+	if (!old->reserved || old->reserver.port != nexus->port || is_last(old))
 		return false;
 	if (nexus->tid_len && compare_nexus(&old->reserver, nexus))
 		return false;
@@ -1684,6 +1697,8 @@ int prs_decode(const u8 *buf, size_t len, struct prs_state *state)
 	state->type = buf[28];
 	state->aptpl = buf[29] & FLAG_APTPL;
 	state->reserved = buf[29] & FLAG_RESERVED;
+	if (state->version > VERSION_MAX)
+		goto malformed;
 	if (get_unaligned_le16(buf + 6) || buf[29] & ~(FLAG_APTPL | FLAG_RESERVED))
 		goto malformed;
 	if (state->reserved && (!decode_nexus(&in, &state->reserver, &flags) || flags))

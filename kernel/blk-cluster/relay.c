@@ -10,6 +10,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/netlink.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
 #include <linux/unaligned.h>
@@ -62,10 +63,9 @@ struct relay_event {
 /**
  * struct relay_task - an event of another node's that is being done here
  * @node: in answers, once it is done
- * @work: does it
+ * @job: does it, in the device's work item
  * @portid: the relay that has asked
  * @id: its number for the task
- * @bcd: the device, a reference; NULL if this node has none of that name
  * @kind: what to do
  * @error: positive errno, or 0
  * @len: of @data
@@ -73,10 +73,9 @@ struct relay_event {
  */
 struct relay_task {
 	struct list_head node;
-	struct work_struct work;
+	struct blk_cluster_job job;
 	u32 portid;
 	u64 id;
-	struct blk_cluster_dev *bcd;
 	enum blk_cluster_kind kind;
 	u32 error;
 	size_t len;
@@ -86,7 +85,8 @@ struct relay_task {
 static void relay_resend_fn(struct work_struct *work);
 static void relay_settle_fn(struct work_struct *work);
 
-static DEFINE_MUTEX(relay_lock);
+static DEFINE_MUTEX(relay_mutex);
+static unsigned int relay_noio;		/* under relay_mutex: who has it, before */
 static u32 relay_portid;		/* 0: none is attached */
 static LIST_HEAD(events);		/* not ended, in order of id */
 static LIST_HEAD(answers);		/* tasks done that the relay wasn't told */
@@ -97,10 +97,28 @@ static struct workqueue_struct *relay_wq;
 static DECLARE_DELAYED_WORK(resend_work, relay_resend_fn);
 static DECLARE_DELAYED_WORK(settle_work, relay_settle_fn);
 
+/*
+ * What is done under the lock must not wait for a disk, which may be one that
+ * waits for the lease or for an event: no allocation starts I/O.
+ */
+static void relay_lock(void)
+{
+	mutex_lock(&relay_mutex);
+	relay_noio = memalloc_noio_save();
+}
+
+static void relay_unlock(void)
+{
+	unsigned int flags = relay_noio;
+
+	mutex_unlock(&relay_mutex);
+	memalloc_noio_restore(flags);
+}
+
 /* Begin a message that nobody asked for. */
 static struct sk_buff *relay_begin(u8 cmd, size_t payload, void **hdr)
 {
-	struct sk_buff *skb = genlmsg_new(payload, GFP_KERNEL);
+	struct sk_buff *skb = genlmsg_new(payload, GFP_NOIO);
 
 	if (!skb)
 		return NULL;
@@ -127,7 +145,7 @@ static void relay_monitor(struct sk_buff *skb, void *hdr)
 	genlmsg_end(skb, hdr);
 	/* Nobody may be listening, and that is fine. */
 	genlmsg_multicast_netns(&blk_cluster_nl_family, &init_net, skb, 0,
-				BLK_CLUSTER_NLGRP_MONITOR, GFP_KERNEL);
+				BLK_CLUSTER_NLGRP_MONITOR, GFP_NOIO);
 }
 
 static int relay_put_event(struct sk_buff *skb, const struct relay_event *event)
@@ -181,7 +199,7 @@ static void relay_flush(void)
 	struct relay_task *task, *next;
 	bool full = false;
 
-	lockdep_assert_held(&relay_lock);
+	lockdep_assert_held(&relay_mutex);
 
 	list_for_each_entry_safe(task, next, &answers, node) {
 		/* A relay that has gone takes its questions with it. */
@@ -213,14 +231,14 @@ static void relay_flush(void)
 
 static void relay_resend_fn(struct work_struct *work)
 {
-	mutex_lock(&relay_lock);
+	relay_lock();
 	relay_flush();
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 }
 
 static void relay_settle_fn(struct work_struct *work)
 {
-	mutex_lock(&relay_lock);
+	relay_lock();
 	if (!settling || !relay_portid) {
 		/* A later relay asks anew. */
 		settling = false;
@@ -230,7 +248,7 @@ static void relay_settle_fn(struct work_struct *work)
 	} else {
 		settling = false;
 	}
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 }
 
 /* @info: the relay's message, whose BLK_CLUSTER_A_EVENT_LATE are passed on. */
@@ -242,7 +260,7 @@ static void relay_end_event(struct relay_event *event, u32 outcome, int ret,
 	void *hdr;
 	int rem;
 
-	lockdep_assert_held(&relay_lock);
+	lockdep_assert_held(&relay_mutex);
 
 	skb = relay_begin(BLK_CLUSTER_CMD_EVENT_ENDED, NLMSG_GOODSIZE, &hdr);
 	if (skb) {
@@ -303,7 +321,7 @@ int blk_cluster_event(struct blk_cluster_consumer *consumer,
 	event.len = PAYLOAD_HEADER + unit_len + len;
 	if (event.len > BLK_CLUSTER_PAYLOAD_MAX)
 		return -EMSGSIZE;
-	event.payload = kzalloc(event.len, GFP_KERNEL);
+	event.payload = kzalloc(event.len, GFP_NOIO);
 	if (!event.payload)
 		return -ENOMEM;
 	event.payload[0] = PAYLOAD_VERSION;
@@ -314,11 +332,11 @@ int blk_cluster_event(struct blk_cluster_consumer *consumer,
 	init_completion(&event.done);
 	event.sent = ktime_get_boottime_ns();
 
-	mutex_lock(&relay_lock);
+	relay_lock();
 	/* Under the lock: a lapse ends the events that it finds. */
 	blk_cluster_lease_get(&lease);
 	if (lease.lapsed) {
-		mutex_unlock(&relay_lock);
+		relay_unlock();
 		kfree(event.payload);
 		return -ESTALE;
 	}
@@ -334,15 +352,16 @@ int blk_cluster_event(struct blk_cluster_consumer *consumer,
 			relay_monitor(skb, hdr);
 	}
 	relay_flush();
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 
-	wait_for_completion(&event.done);
+	wait_for_completion_state(&event.done, TASK_IDLE);
 
 	/* Whoever completed it still holds the lock. */
-	mutex_lock(&relay_lock);
-	mutex_unlock(&relay_lock);
+	relay_lock();
+	relay_unlock();
 
-	atomic64_inc(&bcd->resets);
+	if (kind != BLK_CLUSTER_KIND_RESERVATION)
+		atomic64_inc(&bcd->resets);
 	kfree(event.payload);
 	return event.ret;
 }
@@ -365,7 +384,7 @@ void blk_cluster_relay_lapsed(void)
 
 	blk_cluster_lease_get(&lease);
 
-	mutex_lock(&relay_lock);
+	relay_lock();
 	list_for_each_entry_safe(event, next, &events, node)
 		relay_end_event(event, BLK_CLUSTER_OUTCOME_FENCED, -ESTALE,
 				NULL);
@@ -379,7 +398,7 @@ void blk_cluster_relay_lapsed(void)
 		else
 			relay_monitor(skb, hdr);
 	}
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 }
 
 static int relay_reply_lease(struct genl_info *info)
@@ -388,7 +407,7 @@ static int relay_reply_lease(struct genl_info *info)
 	struct sk_buff *skb;
 	void *hdr;
 
-	skb = genlmsg_new(NLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	skb = genlmsg_new(NLMSG_DEFAULT_SIZE, GFP_NOIO);
 	if (!skb)
 		return -ENOMEM;
 	hdr = genlmsg_put_reply(skb, info, &blk_cluster_nl_family, 0,
@@ -422,14 +441,14 @@ err_free:
 	return -EMSGSIZE;
 }
 
-/* What only the relay may say. Return: 0 with relay_lock held, or an errno. */
+/* What only the relay may say. Return: 0 with the lock held, or an errno. */
 static int relay_enter(struct genl_info *info)
 {
-	mutex_lock(&relay_lock);
+	relay_lock();
 	if (relay_portid == info->snd_portid &&
 	    net_eq(genl_info_net(info), &init_net))
 		return 0;
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 	NL_SET_ERR_MSG(info->extack,
 		       "this socket is not the relay: send relay-attach first");
 	return -EPERM;
@@ -447,7 +466,7 @@ int blk_cluster_nl_relay_attach_doit(struct sk_buff *skb,
 		return -EOPNOTSUPP;
 	}
 
-	mutex_lock(&relay_lock);
+	relay_lock();
 	ret = -EBUSY;
 	if (relay_portid && relay_portid != info->snd_portid) {
 		NL_SET_ERR_MSG(info->extack, "another relay is attached");
@@ -461,7 +480,7 @@ int blk_cluster_nl_relay_attach_doit(struct sk_buff *skb,
 		event->delivered = false;
 	relay_flush();
 out:
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 	return ret;
 }
 
@@ -469,20 +488,6 @@ int blk_cluster_nl_lease_get_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	return relay_reply_lease(info);
 }
-
-static int relay_read_reservations(struct blk_cluster_dev *bcd, void *arg)
-{
-	/* One that is damaged is no reason to do without the others. */
-	blk_cluster_reservations_read(bcd);
-	return 0;
-}
-
-static void relay_reservations_fn(struct work_struct *work)
-{
-	blk_cluster_visit_devs(NULL, relay_read_reservations);
-}
-
-static DECLARE_WORK(reservations_work, relay_reservations_fn);
 
 int blk_cluster_nl_lease_arm_doit(struct sk_buff *skb, struct genl_info *info)
 {
@@ -494,12 +499,6 @@ int blk_cluster_nl_lease_arm_doit(struct sk_buff *skb, struct genl_info *info)
 	    GENL_REQ_ATTR_CHECK(info, BLK_CLUSTER_A_LEASE_HOLD))
 		return -EINVAL;
 
-	/*
-	 * This node is a member by now: whoever changes something from now on
-	 * tells it. What changed before it became one is there to be read.
-	 */
-	blk_cluster_visit_devs(NULL, relay_read_reservations);
-
 	ret = relay_enter(info);
 	if (ret)
 		return ret;
@@ -507,7 +506,7 @@ int blk_cluster_nl_lease_arm_doit(struct sk_buff *skb, struct genl_info *info)
 				    nla_get_u64(info->attrs[BLK_CLUSTER_A_LEASE_INSTANCE]),
 				    nla_get_u64(info->attrs[BLK_CLUSTER_A_LEASE_UNTIL]),
 				    nla_get_u64(info->attrs[BLK_CLUSTER_A_LEASE_HOLD]));
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 	return ret;
 }
 
@@ -524,7 +523,7 @@ int blk_cluster_nl_lease_renew_doit(struct sk_buff *skb, struct genl_info *info)
 	if (ret)
 		return ret;
 	/* A lapse that this finds takes the lock itself. */
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 	ret = blk_cluster_lease_renew(nla_get_u64(info->attrs[BLK_CLUSTER_A_LEASE_EPOCH]),
 				      nla_get_u64(info->attrs[BLK_CLUSTER_A_LEASE_UNTIL]),
 				      nla_get_u64(info->attrs[BLK_CLUSTER_A_LEASE_HOLD]));
@@ -546,7 +545,7 @@ int blk_cluster_nl_settle_doit(struct sk_buff *skb, struct genl_info *info)
 		return ret;
 	settling = true;
 	settling_id = nla_get_u64(info->attrs[BLK_CLUSTER_A_TASK_ID]);
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 
 	blk_cluster_lease_end(why != BLK_CLUSTER_SETTLING_LEAVING);
 	mod_delayed_work(relay_wq, &settle_work, 0);
@@ -563,10 +562,10 @@ int blk_cluster_nl_barrier_doit(struct sk_buff *skb, struct genl_info *info)
 	ret = relay_enter(info);
 	if (ret)
 		return ret;
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 	ret = blk_cluster_raise_barrier(nla_get_u32(info->attrs[BLK_CLUSTER_A_BARRIER_EPOCH]));
 	/* The node that was fenced may not have told what it had changed. */
-	queue_work(relay_wq, &reservations_work);
+	blk_cluster_read_all(false);
 	return ret;
 }
 
@@ -600,33 +599,35 @@ int blk_cluster_nl_event_done_doit(struct sk_buff *skb, struct genl_info *info)
 			break;
 		}
 	}
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 	return ret;
 }
 
-static void relay_task_fn(struct work_struct *work)
+/* The message itself is resend_work's: the relay's request is answered first. */
+static void relay_answer(struct relay_task *task, int ret)
 {
-	struct relay_task *task = container_of(work, struct relay_task, work);
-	int ret = 0;
-
-	/* A node that does not export the unit has nothing to do about it. */
-	if (task->bcd) {
-		ret = blk_cluster_apply(task->bcd, task->kind, task->data,
-					task->len);
-		blk_cluster_dev_put(task->bcd);
-	}
 	task->error = -ret;
 	trace_blk_cluster_applied(task->id, task->kind, ret);
 
-	mutex_lock(&relay_lock);
+	relay_lock();
 	list_add_tail(&task->node, &answers);
-	relay_flush();
-	mutex_unlock(&relay_lock);
+	relay_unlock();
+	mod_delayed_work(relay_wq, &resend_work, 0);
+}
+
+static void relay_task_fn(struct blk_cluster_dev *bcd,
+			  struct blk_cluster_job *job)
+{
+	struct relay_task *task = container_of(job, struct relay_task, job);
+
+	relay_answer(task, blk_cluster_apply(bcd, task->kind, task->data,
+					     task->len));
 }
 
 int blk_cluster_nl_apply_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	char unit[BLK_CLUSTER_NAME_MAX];
+	struct blk_cluster_dev *bcd;
 	struct relay_task *task;
 	const u8 *payload;
 	size_t len, rest;
@@ -652,7 +653,7 @@ int blk_cluster_nl_apply_doit(struct sk_buff *skb, struct genl_info *info)
 	unit[payload[2]] = '\0';
 	rest = len - PAYLOAD_HEADER - payload[2];
 
-	task = kzalloc(struct_size(task, data, rest), GFP_KERNEL);
+	task = kzalloc(struct_size(task, data, rest), GFP_NOIO);
 	if (!task)
 		return -ENOMEM;
 	task->len = rest;
@@ -660,16 +661,23 @@ int blk_cluster_nl_apply_doit(struct sk_buff *skb, struct genl_info *info)
 	task->kind = payload[1];
 	task->id = nla_get_u64(info->attrs[BLK_CLUSTER_A_TASK_ID]);
 	task->portid = info->snd_portid;
-	INIT_WORK(&task->work, relay_task_fn);
+	task->job.fn = relay_task_fn;
 
 	ret = relay_enter(info);
 	if (ret) {
 		kfree(task);
 		return ret;
 	}
-	task->bcd = blk_cluster_find_unit(unit);
-	queue_work(relay_wq, &task->work);
-	mutex_unlock(&relay_lock);
+	relay_unlock();
+
+	bcd = blk_cluster_find_unit(unit);
+	if (bcd) {
+		blk_cluster_do_job(bcd, &task->job);
+		blk_cluster_dev_put(bcd);
+	} else {
+		/* A node without the unit has nothing to do about it. */
+		relay_answer(task, 0);
+	}
 	return 0;
 }
 
@@ -677,7 +685,6 @@ int blk_cluster_nl_apply_doit(struct sk_buff *skb, struct genl_info *info)
 struct relay_dump {
 	struct sk_buff *skb;
 	struct netlink_callback *cb;
-	long index;
 };
 
 static int relay_put_latency(struct sk_buff *skb, struct blk_cluster_dev *bcd)
@@ -710,19 +717,10 @@ static int relay_dump_device(struct blk_cluster_dev *bcd, void *arg)
 {
 	struct relay_dump *dump = arg;
 	struct sk_buff *skb = dump->skb;
-	struct blk_cluster_consumer *consumer;
-	u32 consumers = 0;
 	u64 admitted = 0;
 	void *hdr;
 	int cpu;
 
-	if (dump->index++ < dump->cb->args[0])
-		return 0;
-
-	down_read(&bcd->consumers_sem);
-	list_for_each_entry(consumer, &bcd->consumers, node)
-		consumers++;
-	up_read(&bcd->consumers_sem);
 	for_each_possible_cpu(cpu)
 		admitted += READ_ONCE(per_cpu_ptr(bcd->slots, cpu)->admitted);
 
@@ -738,7 +736,8 @@ static int relay_dump_device(struct blk_cluster_dev *bcd, void *arg)
 	    nla_put_string(skb, BLK_CLUSTER_A_DEVICE_UNIT, bcd->unit) ||
 	    ((bcd->flags & BLK_CLUSTER_LEASED) &&
 	     nla_put_flag(skb, BLK_CLUSTER_A_DEVICE_LEASED)) ||
-	    nla_put_u32(skb, BLK_CLUSTER_A_DEVICE_CONSUMERS, consumers) ||
+	    nla_put_u32(skb, BLK_CLUSTER_A_DEVICE_CONSUMERS,
+			READ_ONCE(bcd->nr_consumers)) ||
 	    nla_put_u32(skb, BLK_CLUSTER_A_DEVICE_IN_FLIGHT,
 			blk_cluster_in_flight(bcd)) ||
 	    nla_put_u64_64bit(skb, BLK_CLUSTER_A_DEVICE_ADMITTED, admitted,
@@ -769,7 +768,7 @@ static int relay_dump_device(struct blk_cluster_dev *bcd, void *arg)
 		return -EMSGSIZE;
 	}
 	genlmsg_end(skb, hdr);
-	dump->cb->args[0] = dump->index;
+	dump->cb->args[0] = bcd->id + 1;
 	return 0;
 }
 
@@ -778,7 +777,7 @@ int blk_cluster_nl_device_get_dumpit(struct sk_buff *skb,
 {
 	struct relay_dump dump = { .skb = skb, .cb = cb };
 
-	blk_cluster_visit_devs(&dump, relay_dump_device);
+	blk_cluster_visit_devs(cb->args[0], &dump, relay_dump_device);
 	return skb->len;
 }
 
@@ -792,13 +791,13 @@ static int relay_netlink_event(struct notifier_block *nb, unsigned long event,
 	    !net_eq(notify->net, &init_net))
 		return NOTIFY_DONE;
 
-	mutex_lock(&relay_lock);
+	relay_lock();
 	if (relay_portid && relay_portid == notify->portid) {
 		relay_portid = 0;
 		settling = false;
 		relay_flush();
 	}
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 	return NOTIFY_DONE;
 }
 
@@ -816,7 +815,7 @@ int blk_cluster_relay_init(void)
 {
 	int ret;
 
-	/* Unbound, and as many at once as there are events: they wait for I/O. */
+	/* Nothing here waits for a device. */
 	relay_wq = alloc_workqueue("blk_cluster", WQ_UNBOUND | WQ_MEM_RECLAIM,
 				   0);
 	if (!relay_wq)
@@ -838,26 +837,34 @@ err_destroy:
 }
 
 /**
- * blk_cluster_relay_exit - the module goes
+ * blk_cluster_relay_close - the module goes: nobody asks for anything any more
  *
- * Providers and consumers hold the module: there are no devices, hence neither
- * events nor tasks of any.
+ * Providers and consumers hold the module: no events are waited for. Tasks may
+ * still be under way.
+ *
+ * Context: process context, may sleep.
+ */
+void blk_cluster_relay_close(void)
+{
+	genl_unregister_family(&blk_cluster_nl_family);
+	netlink_unregister_notifier(&relay_notifier);
+	relay_lock();
+	relay_portid = 0;
+	relay_unlock();
+}
+
+/**
+ * blk_cluster_relay_exit - the module goes, and all devices have
  *
  * Context: process context, may sleep.
  */
 void blk_cluster_relay_exit(void)
 {
-	genl_unregister_family(&blk_cluster_nl_family);
-	netlink_unregister_notifier(&relay_notifier);
-	mutex_lock(&relay_lock);
-	relay_portid = 0;
-	mutex_unlock(&relay_lock);
 	cancel_delayed_work_sync(&settle_work);
-	flush_workqueue(relay_wq);
 	/* With no relay this throws away what it would have been told. */
-	mutex_lock(&relay_lock);
+	relay_lock();
 	relay_flush();
-	mutex_unlock(&relay_lock);
+	relay_unlock();
 	cancel_delayed_work_sync(&resend_work);
 	destroy_workqueue(relay_wq);
 }

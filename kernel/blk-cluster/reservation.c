@@ -4,9 +4,28 @@
  * this keeps the state that is in force, changes it for all nodes, and tells
  * each nexus's rights.
  *
- * A state that has come into force stays in memory for as long as someone looks
- * at it: commands under RCU, whoever tells nexuses of it by a reference. Nobody
- * waits for commands with the lock held: they may be waiting for it.
+ * A state that has been seen stays in memory for as long as someone looks at
+ * it: commands under RCU, all others by a reference.
+ *
+ * What is answered
+ * ----------------
+ * Whoever answers from a state, by saying that a change is done, that there was
+ * nothing to change, or what is reserved, does so when that state is in force
+ * on every node, and what it asks for has been done there. So no host is told
+ * of a change whose consequences another host does not see. Three steps:
+ *   1. have the newest state: by the swap that made it, or by a read;
+ *   2. pr_tell(): each nexus of this node has been told of it, and no command
+ *      that it ends is in flight. One thread at a time tells; who comes while
+ *      another does waits for that, so it is true for whoever returns;
+ *   3. pr_announce(): the other nodes have done the same, by an event, unless
+ *      that is known already.
+ *
+ * Why nothing waits for itself, on one node or around several: the step of
+ * another node's that an event asks for is a read and step 2. These wait for the
+ * provider's I/O and for commands that are admitted, and never for an event.
+ * A command that is admitted waits for the provider's I/O only: of one that
+ * changes the state, each swap is admitted, by itself, and what follows is not.
+ * pr_lock, which is held across reads and swaps, is never held in steps 2 and 3.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -17,12 +36,15 @@
 #include <linux/rculist.h>
 #include <linux/refcount.h>
 #include <linux/slab.h>
+#include <linux/wait.h>
 
 #include "internal.h"
 
 #define STATE_MAX	(300 << 10)	/* bytes; see prs_encoded_size() */
+#define STATE_USUAL	(16 << 10)	/* bytes that are tried first */
 #define SWAPS_MAX	100		/* attempts against other nodes */
 #define RIGHTS_BITS	6
+#define KNOWN_WAIT	(10 * HZ)	/* of the node's own requests */
 
 /* The rights of one nexus, once it has sent a command. */
 struct pr_rights {
@@ -90,124 +112,254 @@ static struct blk_cluster_pr *pr_alloc(u32 capacity)
 
 static struct blk_cluster_pr *pr_current(struct blk_cluster_dev *bcd)
 {
-	return rcu_dereference_protected(bcd->pr, lockdep_is_held(&bcd->pr_lock));
+	return rcu_dereference_protected(bcd->pr,
+					 lockdep_is_held(&bcd->pr_lock) ||
+					 lockdep_is_held(&bcd->pr_spin));
+}
+
+static bool pr_same(const struct blk_cluster_pr *a,
+		    const struct blk_cluster_pr *b)
+{
+	return a->exists == b->exists &&
+	       !memcmp(a->header, b->header, PRS_HEADER_LEN);
 }
 
 /*
- * Put a state into force, which takes over the reference, and return another
- * one of it.
+ * To be called before a read or a swap begins; for pr_install(). What begins
+ * before the node has armed a lease does not say what is in force under it.
  */
-static struct blk_cluster_pr *pr_install(struct blk_cluster_dev *bcd,
-					 struct blk_cluster_pr *pr)
+static u64 pr_begin(struct blk_cluster_dev *bcd)
+{
+	u64 begun;
+
+	spin_lock_irq(&bcd->pr_spin);
+	begun = bcd->wanted;
+	spin_unlock_irq(&bcd->pr_spin);
+	return begun;
+}
+
+/* Put a state into force, which takes over the reference. */
+static void pr_install(struct blk_cluster_dev *bcd, struct blk_cluster_pr *pr,
+		       u64 begun)
 {
 	struct blk_cluster_pr *old = pr_current(bcd);
 
+	lockdep_assert_held(&bcd->pr_lock);
+
 	pr->everyone = !pr->state.type && !pr->state.reserved;
-	refcount_inc(&pr->refs);
-	rcu_assign_pointer(bcd->pr, pr);
-	pr_put(old);
-	return pr;
-}
-
-/* Whether commands have to be aborted that were sent before. */
-static bool pr_aborts(const struct prs_state *state, u64 since)
-{
-	u32 i;
-
-	for (i = 0; i < state->nr; i++) {
-		if (state->entries[i].aborted > since)
-			return true;
+	/* Any other one counts, also an older one: it was put there by hand. */
+	if (old && pr_same(old, pr)) {
+		pr_put(pr);
+		pr = old;
+		old = NULL;
 	}
-	return false;
+	spin_lock_irq(&bcd->pr_spin);
+	if (pr != pr_current(bcd)) {
+		bcd->installs++;
+		rcu_assign_pointer(bcd->pr, pr);
+	}
+	if (!bcd->told) {
+		/* News to nobody: nexuses begin with it. */
+		bcd->told = bcd->installs;
+		bcd->told_version = pr->state.version;
+		/* Nor to other nodes, if nothing was ever changed. */
+		if (!pr->exists)
+			atomic64_set(&bcd->everywhere, bcd->installs);
+	}
+	rcu_assign_pointer(bcd->in_force, bcd->wanted == begun ?
+			   pr : ERR_PTR(-EAGAIN));
+	spin_unlock_irq(&bcd->pr_spin);
+	pr_put(old);
+	wake_up(&bcd->wait);
 }
 
-/*
- * Have nexuses of this node told what happened to them since version @since.
- * Drops the reference.
- */
-static int pr_tell(struct blk_cluster_dev *bcd, struct blk_cluster_pr *pr,
-		   u64 since)
+/* Commands are refused from now on, for the reason given. */
+static void pr_refuse(struct blk_cluster_dev *bcd, int error)
+{
+	lockdep_assert_held(&bcd->pr_spin);
+
+	RCU_INIT_POINTER(bcd->in_force, ERR_PTR(error));
+}
+
+static bool pr_is_known(struct blk_cluster_dev *bcd)
+{
+	return !IS_ERR(rcu_access_pointer(bcd->in_force));
+}
+
+static int pr_tell_consumers(struct blk_cluster_dev *bcd,
+			     const struct prs_state *state, u64 since)
 {
 	struct blk_cluster_consumer *consumer;
 	int ret = 0;
 
-	/*
-	 * Commands that saw the state before and have to be aborted are known to
-	 * the consumers then. All others were sent at the same time as what
-	 * changed the state, so they may come before it.
-	 */
-	if (pr_aborts(&pr->state, since))
-		synchronize_rcu();
-
 	down_read(&bcd->consumers_sem);
 	list_for_each_entry(consumer, &bcd->consumers, node) {
 		if (consumer->ops && consumer->ops->reserved)
-			ret = consumer->ops->reserved(consumer->private,
-						      &pr->state, since) ?: ret;
+			ret = consumer->ops->reserved(consumer->private, state,
+						      since) ?: ret;
 	}
 	up_read(&bcd->consumers_sem);
-	blk_cluster_own_reserved(bcd, &pr->state, since);
-	pr_put(pr);
+	blk_cluster_own_reserved(bcd, state, since);
 	return ret;
 }
 
 /*
- * Read what all nodes share. Returns a state, or NULL if it is the one that is
- * in force, or an error pointer.
+ * When this returns 0, nexuses of this node have been told of all that was
+ * installed before the call, whoever has told them. What failed is told again
+ * by the next one.
+ *
+ * Commands that saw the state before have been admitted by it, so they are in
+ * flight, and seen by those who are told; see blk_cluster_admit().
  */
+static int pr_tell(struct blk_cluster_dev *bcd)
+{
+	struct blk_cluster_pr *pr;
+	u64 installs, told;
+	int ret = 0;
+
+	lockdep_assert_not_held(&bcd->pr_lock);
+
+	wait_event_idle(bcd->wait, !test_and_set_bit_lock(0, &bcd->telling));
+
+	spin_lock_irq(&bcd->pr_spin);
+	installs = bcd->installs;
+	told = bcd->told;
+	pr = pr_current(bcd);
+	if (pr)
+		refcount_inc(&pr->refs);
+	spin_unlock_irq(&bcd->pr_spin);
+
+	if (told != installs) {
+		ret = pr_tell_consumers(bcd, &pr->state, bcd->told_version);
+		if (!ret) {
+			bcd->told = installs;
+			bcd->told_version = pr->state.version;
+		}
+	}
+	pr_put(pr);
+
+	clear_bit_unlock(0, &bcd->telling);
+	wake_up(&bcd->wait);
+	return ret;
+}
+
+/*
+ * When this returns 0, the state that was the @number-th one installed here is
+ * in force on every node, or a newer one, and this node is one of them.
+ * @unknown: there may be one that this node has not seen
+ */
+static int pr_announce(struct blk_cluster_consumer *consumer, u64 number,
+		       bool unknown)
+{
+	struct blk_cluster_dev *bcd = consumer->bcd;
+	s64 everywhere;
+	int ret;
+
+	/* Here first; a node that is out of the cluster answers nobody. */
+	ret = pr_tell(bcd);
+	if (ret)
+		return ret;
+	everywhere = atomic64_read(&bcd->everywhere);
+	if (everywhere >= (s64)number && !unknown)
+		return blk_cluster_check(consumer);
+
+	ret = blk_cluster_event(consumer, BLK_CLUSTER_KIND_RESERVATION, NULL, 0);
+	if (ret)
+		return ret;
+	while (everywhere < (s64)number &&
+	       !atomic64_try_cmpxchg(&bcd->everywhere, &everywhere, number))
+		;
+	return 0;
+}
+
+/* The state as bytes, in *buf, which the caller frees. Returns how many, or an errno. */
+static int pr_read_bytes(struct blk_cluster_dev *bcd, size_t size, u8 **buf)
+{
+	int len = 0;
+
+	*buf = kvmalloc(size, GFP_NOIO);
+	if (!*buf)
+		return -ENOMEM;
+	if (!percpu_ref_tryget_live(&bcd->in_flight))
+		return -ENODEV;
+	if (bcd->ops->state_read)
+		len = bcd->ops->state_read(bcd->private, *buf, size);
+	percpu_ref_put(&bcd->in_flight);
+	return len;
+}
+
+/* Read what all nodes share. Returns a state or an error pointer. */
 static struct blk_cluster_pr *pr_read(struct blk_cluster_dev *bcd)
 {
-	struct blk_cluster_pr *pr, *current_pr = pr_current(bcd);
-	int len, capacity, ret;
+	struct blk_cluster_pr *pr;
+	int len, ret;
 	u8 *buf;
 
-	buf = kvmalloc(STATE_MAX, GFP_NOIO);
-	if (!buf)
-		return ERR_PTR(-ENOMEM);
-
-	pr = ERR_PTR(-ENODEV);
-	if (!percpu_ref_tryget_live(&bcd->in_flight))
-		goto out;
-	len = bcd->ops->state_read(bcd->private, buf, STATE_MAX);
-	percpu_ref_put(&bcd->in_flight);
+	/* All devices may be read at once. */
+	len = pr_read_bytes(bcd, STATE_USUAL, &buf);
+	if (len == STATE_USUAL) {
+		kvfree(buf);
+		len = pr_read_bytes(bcd, STATE_MAX, &buf);
+	}
 	pr = ERR_PTR(len);
 	if (len < 0)
 		goto out;
 
-	capacity = len ? prs_decode_capacity(buf, len) : 0;
-	if (capacity < 0) {
-		ret = capacity;
-		goto bad;
-	}
-	pr = pr_alloc(capacity);
+	ret = len ? prs_decode_capacity(buf, len) : 0;
+	pr = ERR_PTR(-EUCLEAN);
+	if (ret < 0)
+		goto out;
+	pr = pr_alloc(ret);
 	if (!pr) {
 		pr = ERR_PTR(-ENOMEM);
 		goto out;
 	}
 	if (len) {
-		ret = prs_decode(buf, len, &pr->state);
-		if (ret) {
+		if (prs_decode(buf, len, &pr->state)) {
 			kvfree(pr);
-			goto bad;
+			pr = ERR_PTR(-EUCLEAN);
+			goto out;
 		}
 		pr->exists = true;
 		memcpy(pr->header, buf, PRS_HEADER_LEN);
 	}
-	/* Any other one counts, also an older one: that was put there by hand. */
-	if (current_pr && pr->exists == current_pr->exists &&
-	    !memcmp(pr->header, current_pr->header, PRS_HEADER_LEN)) {
-		kvfree(pr);
-		pr = NULL;
-	}
-	goto out;
-
-bad:
-	pr_err("%s: the state of reservations is unreadable (%d); commands are refused until it is mended\n",
-	       bcd->unit, ret);
-	pr = ERR_PTR(-EUCLEAN);
 out:
 	kvfree(buf);
 	return pr;
+}
+
+/* Put into force what all nodes share. */
+static int pr_refresh(struct blk_cluster_dev *bcd)
+{
+	u64 begun = pr_begin(bcd);
+	struct blk_cluster_pr *pr;
+	int ret;
+
+	lockdep_assert_held(&bcd->pr_lock);
+
+	pr = pr_read(bcd);
+	ret = PTR_ERR_OR_ZERO(pr);
+	if (ret == -EUCLEAN) {
+		/* Nobody knows what it says, so nobody has a right by it. */
+		spin_lock_irq(&bcd->pr_spin);
+		pr_refuse(bcd, ret);
+		spin_unlock_irq(&bcd->pr_spin);
+		wake_up(&bcd->wait);
+	}
+	if (!ret)
+		pr_install(bcd, pr, begun);
+
+	/* It is tried again and again. */
+	if (ret && ret != bcd->read_error && ret != -ENODEV) {
+		if (ret == -EUCLEAN)
+			pr_err("%s: its state of reservations is unreadable; commands are refused until it is mended\n",
+			       bcd->unit);
+		else
+			pr_warn("%s: cannot read its reservations (%d)\n",
+				bcd->unit, ret);
+	}
+	bcd->read_error = ret;
+	return ret;
 }
 
 /**
@@ -216,32 +368,67 @@ out:
  *
  * Context: process context. Sleeps for as long as the consumers have to, who
  * tell their nexuses.
- * Return: 0; -EUCLEAN if the state is unreadable; or another negative errno.
+ * Return: 0: nexuses of this node have been told, and what they were told of
+ * has come to an end here; -EUCLEAN if the state is unreadable; or another
+ * negative errno.
  */
 int blk_cluster_reservations_read(struct blk_cluster_dev *bcd)
 {
-	struct blk_cluster_pr *pr, *old;
-	u64 since;
+	int ret;
 
-	if (!(bcd->flags & BLK_CLUSTER_LEASED) || !bcd->ops->state_read)
+	if (!(bcd->flags & BLK_CLUSTER_LEASED))
 		return 0;
 
 	mutex_lock(&bcd->pr_lock);
-	pr = pr_read(bcd);
-	if (IS_ERR_OR_NULL(pr)) {
-		mutex_unlock(&bcd->pr_lock);
-		if (pr)
-			pr_warn("%s: cannot read its reservations (%ld)\n",
-				bcd->unit, PTR_ERR(pr));
-		return PTR_ERR_OR_ZERO(pr);
-	}
-	/* The first one is news to nobody: its nexuses begin with it. */
-	old = pr_current(bcd);
-	since = old ? old->state.version : pr->state.version;
-	pr = pr_install(bcd, pr);
+	ret = pr_refresh(bcd);
 	mutex_unlock(&bcd->pr_lock);
+	return ret ?: pr_tell(bcd);
+}
 
-	return pr_tell(bcd, pr, since);
+/**
+ * blk_cluster_reservations_init - a device's reservations are not known yet
+ * @bcd: the device, which nobody else knows yet
+ */
+void blk_cluster_reservations_init(struct blk_cluster_dev *bcd)
+{
+	mutex_init(&bcd->pr_lock);
+	spin_lock_init(&bcd->pr_spin);
+	RCU_INIT_POINTER(bcd->in_force, ERR_PTR(-EAGAIN));
+}
+
+/**
+ * blk_cluster_reservations_forget - a device's reservations are not known
+ * @bcd: the device
+ *
+ * Its commands are refused until a read that begins after this has ended.
+ *
+ * Context: process context.
+ */
+void blk_cluster_reservations_forget(struct blk_cluster_dev *bcd)
+{
+	spin_lock_irq(&bcd->pr_spin);
+	bcd->wanted++;
+	pr_refuse(bcd, -EAGAIN);
+	spin_unlock_irq(&bcd->pr_spin);
+}
+
+static bool pr_is_settled(struct blk_cluster_dev *bcd)
+{
+	return rcu_access_pointer(bcd->in_force) != ERR_PTR(-EAGAIN) ||
+	       percpu_ref_is_dying(&bcd->in_flight);
+}
+
+/**
+ * blk_cluster_reservations_wait - wait until a device's reservations are known
+ * @bcd: the device
+ *
+ * Context: process context, sleeps for some seconds at most.
+ * Return: whether they are, or are unreadable, or nobody will read them.
+ */
+bool blk_cluster_reservations_wait(struct blk_cluster_dev *bcd)
+{
+	return wait_event_idle_timeout(bcd->wait, pr_is_settled(bcd),
+				       KNOWN_WAIT);
 }
 
 /**
@@ -257,41 +444,77 @@ void blk_cluster_reservations_free(struct blk_cluster_dev *bcd)
 typedef bool (*pr_change_fn)(const struct prs_state *old, struct prs_state *new,
 			     const void *arg, struct prs_result *result);
 
-/* Keep a changed state where all nodes find it. */
-static int pr_swap(struct blk_cluster_dev *bcd, const struct blk_cluster_pr *old,
-		   struct blk_cluster_pr *new)
+/*
+ * Keep a changed state where all nodes find it, and put it into force. Returns
+ * 0; -EAGAIN if another node was faster, or may have been; or another negative
+ * errno, and in @unknown whether it may have been replaced all the same.
+ */
+static int pr_swap(struct blk_cluster_consumer *consumer,
+		   struct blk_cluster_cmd *cmd, const struct prs_state *state,
+		   bool *unknown)
 {
-	size_t size = prs_encoded_size(&new->state);
+	struct blk_cluster_dev *bcd = consumer->bcd;
+	struct blk_cluster_pr *new, *old = pr_current(bcd);
+	size_t size = prs_encoded_size(state);
+	u64 begun = pr_begin(bcd);
 	u8 *buf;
 	int ret;
 
+	lockdep_assert_held(&bcd->pr_lock);
+
+	if (!bcd->ops->state_swap)
+		return -EOPNOTSUPP;
+	new = pr_alloc(state->nr);
 	buf = kvmalloc(size, GFP_NOIO);
-	if (!buf)
-		return -ENOMEM;
-	prs_encode(&new->state, buf, size);
+	ret = -ENOMEM;
+	if (!new || !buf)
+		goto out;
+	prs_copy(&new->state, state);
+	prs_encode(state, buf, size);
 	memcpy(new->header, buf, PRS_HEADER_LEN);
 	new->exists = true;
 
+	/* While it may take effect it is in flight, on its nexus's behalf. */
+	ret = blk_cluster_admit(consumer, cmd);
+	if (ret)
+		goto out;
 	ret = -ENODEV;
 	if (percpu_ref_tryget_live(&bcd->in_flight)) {
 		ret = bcd->ops->state_swap(bcd->private, old->header,
 					   old->exists ? PRS_HEADER_LEN : 0,
 					   buf, size);
 		percpu_ref_put(&bcd->in_flight);
+		*unknown = ret && ret != -EAGAIN;
 	}
+	blk_cluster_settled(consumer, cmd);
+
+	if (!ret) {
+		pr_install(bcd, new, begun);
+		new = NULL;
+	} else if (*unknown && !pr_refresh(bcd) && pr_same(pr_current(bcd), new)) {
+		/*
+		 * The header has the version and a checksum of everything, so
+		 * these bytes are ours, or another node has made the very same
+		 * of the same state: this change is done.
+		 */
+		*unknown = false;
+		ret = 0;
+	}
+out:
 	kvfree(buf);
+	kvfree(new);
 	return ret;
 }
 
-static int pr_change(struct blk_cluster_consumer *consumer, pr_change_fn change,
+static int pr_change(struct blk_cluster_consumer *consumer,
+		     struct blk_cluster_cmd *cmd, pr_change_fn change,
 		     const void *arg, struct prs_result *result)
 {
 	struct blk_cluster_dev *bcd = consumer->bcd;
-	struct blk_cluster_pr *old, *new;
+	bool fresh = false, unknown = false;
 	struct prs_state *room;
-	bool fresh = false;
-	u64 since = 0;
-	int ret, tries;
+	int ret = 0, err = 0, tries;
+	u64 before, number;
 
 	room = kvmalloc(prs_size(PRS_ENTRIES_MAX), GFP_NOIO);
 	if (!room)
@@ -299,65 +522,38 @@ static int pr_change(struct blk_cluster_consumer *consumer, pr_change_fn change,
 	prs_init(room, PRS_ENTRIES_MAX);
 
 	mutex_lock(&bcd->pr_lock);
-	old = pr_current(bcd);
-	ret = -ESTALE;
-	if (!old)
-		goto out;
-	since = old->state.version;
-	for (tries = 0;; tries++) {
-		old = pr_current(bcd);
-		ret = blk_cluster_check(consumer);
-		if (ret)
-			goto out;
-		if (change(&old->state, room, arg, result)) {
-			new = pr_alloc(room->nr);
-			ret = -ENOMEM;
-			if (!new)
-				goto out;
-			prs_copy(&new->state, room);
-			ret = pr_swap(bcd, old, new);
-			if (!ret)
-				break;
-			kvfree(new);
+	before = bcd->installs;
+	if (!pr_is_known(bcd)) {
+		ret = pr_refresh(bcd);
+		fresh = true;
+	}
+	for (tries = 0; !ret; tries++) {
+		if (change(&pr_current(bcd)->state, room, arg, result)) {
+			ret = pr_swap(consumer, cmd, room, &unknown);
 			if (ret != -EAGAIN || tries == SWAPS_MAX)
-				goto out;
+				break;
 		} else if (fresh) {
-			goto out;
+			break;
 		}
-
 		/*
 		 * Another node was faster, or may have been: what changes
 		 * nothing is answered from what all nodes share, as well.
 		 */
-		new = pr_read(bcd);
-		ret = PTR_ERR_OR_ZERO(new);
-		if (ret)
-			goto out;
+		ret = pr_refresh(bcd);
 		fresh = true;
-		if (new)
-			pr_put(pr_install(bcd, new));
 	}
-	new = pr_install(bcd, new);
+	number = bcd->installs;
 	mutex_unlock(&bcd->pr_lock);
 	kvfree(room);
 
-	/* Here first; a node that is out of the cluster answers nobody. */
-	ret = pr_tell(bcd, new, since);
-	return ret ?: blk_cluster_event(consumer, BLK_CLUSTER_KIND_RESERVATION,
-					NULL, 0);
-
-out:
-	/* What other nodes did in the meantime has to be told all the same. */
-	old = pr_current(bcd);
-	if (!old || old->state.version == since) {
-		mutex_unlock(&bcd->pr_lock);
-	} else {
-		refcount_inc(&old->refs);
-		mutex_unlock(&bcd->pr_lock);
-		ret = pr_tell(bcd, old, since) ?: ret;
-	}
-	kvfree(room);
-	return ret;
+	/* What may have changed is told all the same, but not answered from. */
+	if (unknown)
+		blk_cluster_read_later(bcd);
+	if (!ret || unknown)
+		err = pr_announce(consumer, number, unknown);
+	else if (number != before)
+		err = pr_tell(bcd);
+	return ret ?: err;
 }
 
 static bool pr_change_out(const struct prs_state *old, struct prs_state *new,
@@ -370,22 +566,27 @@ static bool pr_change_out(const struct prs_state *old, struct prs_state *new,
 /**
  * blk_cluster_reserve - PERSISTENT RESERVE OUT, RESERVE or RELEASE
  * @consumer: the consumer's handle, of a leased device
- * @cmd: the command
+ * @cmd: to be admitted whenever the state may be replaced: its nexus in who,
+ *	class 0. It is settled when this returns, and before nexuses are told and
+ *	other nodes are waited for
+ * @prs: the command
  * @result: how to answer, if this returns 0
  *
- * What changes is in force on every node when this returns, and has been told
- * there.
+ * The state that is answered from is in force on every node when this returns,
+ * and has been told there, also if this command did not change it.
  *
  * Context: process context. Sleeps until every node has done its part.
- * Return: 0, or a negative errno, with which it is not known whether anything
- * changed.
+ * Return: 0; -ECANCELED if the command is not to go on, and nothing changed; or
+ * another negative errno, of blk_cluster_admit() or blk_cluster_event() among
+ * others, with which it is not known whether anything changed.
  */
 int blk_cluster_reserve(struct blk_cluster_consumer *consumer,
-			const struct prs_command *cmd,
+			struct blk_cluster_cmd *cmd,
+			const struct prs_command *prs,
 			struct prs_result *result)
 {
 	atomic64_inc(&consumer->bcd->pr_out);
-	return pr_change(consumer, pr_change_out, cmd, result);
+	return pr_change(consumer, cmd, pr_change_out, prs, result);
 }
 EXPORT_SYMBOL_GPL(blk_cluster_reserve);
 
@@ -404,7 +605,9 @@ static bool pr_change_reset(const struct prs_state *old, struct prs_state *new,
  */
 int blk_cluster_reservations_reset(struct blk_cluster_consumer *consumer)
 {
-	return pr_change(consumer, pr_change_reset, NULL, NULL);
+	struct blk_cluster_cmd cmd = {};
+
+	return pr_change(consumer, &cmd, pr_change_reset, NULL, NULL);
 }
 EXPORT_SYMBOL_GPL(blk_cluster_reservations_reset);
 
@@ -425,7 +628,9 @@ static bool pr_change_loss(const struct prs_state *old, struct prs_state *new,
 int blk_cluster_nexus_loss(struct blk_cluster_consumer *consumer,
 			   const struct prs_nexus *nexus)
 {
-	return pr_change(consumer, pr_change_loss, nexus, NULL);
+	struct blk_cluster_cmd cmd = {};
+
+	return pr_change(consumer, &cmd, pr_change_loss, nexus, NULL);
 }
 EXPORT_SYMBOL_GPL(blk_cluster_nexus_loss);
 
@@ -462,31 +667,38 @@ EXPORT_SYMBOL_GPL(blk_cluster_is_reserver);
  * @result: how to answer, if this returns 0
  * @got: bytes put into @buf, if this returns 0
  *
- * The answer is from what all nodes share, which may be newer than what is in
- * force here: another node's change is seen by all nexuses or by none.
+ * The answer is from what all nodes share, and in force on each of them when
+ * this returns: usually that is known, else by an event.
  *
- * Context: process context, sleeps until the state has been read.
- * Return: 0; -ESTALE if no state is in force; or another negative errno.
+ * Context: process context. Sleeps until the state has been read, and if need be
+ * until every node has done its part.
+ * Return: 0, or a negative errno, of blk_cluster_event() among others.
  */
 int blk_cluster_reservations(struct blk_cluster_consumer *consumer,
 			     const u8 *cdb, u32 cdb_len, u8 *buf, u32 len,
 			     struct prs_result *result, u32 *got)
 {
 	struct blk_cluster_dev *bcd = consumer->bcd;
-	struct blk_cluster_pr *pr, *read;
+	struct blk_cluster_pr *pr;
+	u64 number;
 	int ret;
 
 	atomic64_inc(&bcd->pr_in);
 	mutex_lock(&bcd->pr_lock);
+	ret = pr_refresh(bcd);
+	if (ret) {
+		mutex_unlock(&bcd->pr_lock);
+		return ret;
+	}
 	pr = pr_current(bcd);
-	read = pr ? pr_read(bcd) : ERR_PTR(-ESTALE);
-	ret = PTR_ERR_OR_ZERO(read);
-	if (!ret)
-		*got = prs_in(read ? &read->state : &pr->state, cdb, cdb_len,
-			      buf, len, result);
-	if (!IS_ERR(read))
-		kvfree(read);
+	refcount_inc(&pr->refs);
+	number = bcd->installs;
 	mutex_unlock(&bcd->pr_lock);
+
+	ret = pr_announce(consumer, number, false);
+	if (!ret)
+		*got = prs_in(&pr->state, cdb, cdb_len, buf, len, result);
+	pr_put(pr);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(blk_cluster_reservations);
@@ -507,16 +719,18 @@ static struct pr_rights *pr_find_rights(struct blk_cluster_pr *pr,
 /**
  * blk_cluster_rights - which commands a nexus may send
  * @consumer: the consumer's handle, of a leased device
- * @who: stands for the nexus, until blk_cluster_rights_forget()
- * @identify: says which one it is; only called if its rights are not known yet
+ * @who: stands for the nexus, until blk_cluster_rights_forget(); not NULL. The
+ *	consumer is asked which one it is if its rights are not known yet
+ *
+ * A command whose rights are to hold until it has been settled is admitted with
+ * its class instead, see blk_cluster_admit().
  *
  * Context: any.
- * Return: its rights, see prs_class(); -ESTALE if the state is not known; or
- * what @identify returned if that is negative.
+ * Return: its rights, see prs_class(); -EAGAIN if the reservations are not known
+ * yet; -EUCLEAN if they are unreadable; or what the consumer's identify returned
+ * if that is negative.
  */
-int blk_cluster_rights(struct blk_cluster_consumer *consumer, const void *who,
-		       int (*identify)(const void *who,
-				       struct prs_nexus *nexus))
+int blk_cluster_rights(struct blk_cluster_consumer *consumer, const void *who)
 {
 	struct pr_rights *entry;
 	struct blk_cluster_pr *pr;
@@ -525,9 +739,9 @@ int blk_cluster_rights(struct blk_cluster_consumer *consumer, const void *who,
 	int ret;
 
 	rcu_read_lock();
-	pr = rcu_dereference(consumer->bcd->pr);
-	ret = -ESTALE;
-	if (!pr)
+	pr = rcu_dereference(consumer->bcd->in_force);
+	ret = PTR_ERR(pr);
+	if (IS_ERR(pr))
 		goto out;
 	ret = PRS_ALL_RIGHTS;
 	if (pr->everyone)
@@ -538,7 +752,7 @@ int blk_cluster_rights(struct blk_cluster_consumer *consumer, const void *who,
 		goto out;
 	}
 
-	ret = identify(who, &nexus);
+	ret = consumer->ops->identify(who, &nexus);
 	if (ret < 0)
 		goto out;
 	ret = prs_rights(&pr->state, &nexus);

@@ -96,6 +96,21 @@ check_checkpatch() {
 
 # --- What takes the tree ---
 
+# What mends the kernel for all is to be sent upstream one by one.
+check_alone() {
+	local patch before=$failures index
+
+	index=$(mktemp -u)
+	for patch in "$PATCHES/$KERNEL"/*.patch; do
+		grep -q '^Upstream: .*fit to be sent by itself' "$patch" || continue
+		GIT_INDEX_FILE=$index tree_git read-tree clio-base
+		GIT_INDEX_FILE=$index tree_git apply --cached "$patch" >&2 ||
+			fail "${patch#"$ROOT"/}: is to be fit by itself, and does not apply alone"
+	done
+	rm -f "$index"
+	((failures > before)) || note "ok    what is fit to be sent by itself applies alone"
+}
+
 checked() { [[ -e $build/checked/$1 ]]; }
 mark() { mkdir -p "$build/checked" && touch "$build/checked/$1"; }
 
@@ -208,6 +223,7 @@ lock "$build/lock"
 build_tree "$build" "$id"
 tree_commits all
 note "ok    the series applies to Linux $id"
+check_alone
 check_checkpatch
 check_spec
 check_sparse
