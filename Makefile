@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup build kernel kernel-debug kernel-rdma kernel-fcoe demo sim test test-all test-unit test-cluster \
-	test-srp test-fcoe test-vhost test-kernel test-alerts deb test-deb test-machine fuzz lint conformance faults bench \
+	test-srp test-fcoe test-vhost test-kernel test-alerts deb test-deb test-machine fuzz lint conformance faults torture bench \
 	lab-up lab-down clean
 
 LAB := .build/release/clio-lab
@@ -108,6 +108,10 @@ conformance: kernel build
 ## faults: break gateways while hosts write (ROUNDS= of each fault; SEED= repeats a run)
 faults: kernel build
 	$(LAB) faults --rounds $(or $(ROUNDS),1) $(if $(SEED),--seed $(SEED))
+
+## torture: hosts and faults at random, three gateways (ROUNDS=; SEED= repeats a run; DEBUG=1 the debug kernel)
+torture: kernel $(if $(DEBUG),kernel-debug) build
+	$(LAB) torture --rounds $(or $(ROUNDS),10) $(if $(SEED),--seed $(SEED)) $(if $(DEBUG),--debug-kernel)
 
 ## bench: what acting as one costs, as ratios to the stock kernel
 bench: kernel build

@@ -53,6 +53,31 @@ public final class Nexus: Sendable {
         }
     }
 
+    /// Logs in within a time; a login that comes later is given up.
+    ///
+    /// - Parameters: as for ``login(portal:target:initiator:isid:chap:mutual:timeout:namespace:attributes:)``.
+    ///   - limit: how long it may take.
+    /// - Throws: as there, and if it takes longer.
+    public static func login(
+        within limit: Duration, portal: String, target: String, initiator: String, isid: UInt32? = nil, timeout: Int32,
+        namespace: String?, attributes: Bool = false
+    ) async throws -> Nexus {
+        let attempt = OneOf<Nexus>()
+        Task {
+            do {
+                let nexus = try await login(
+                    portal: portal, target: target, initiator: initiator, isid: isid, timeout: timeout,
+                    namespace: namespace, attributes: attributes)
+                if !attempt.settle(.success(nexus)) { await nexus.close() }
+            } catch { attempt.settle(.failure(error)) }
+        }
+        Task {
+            try? await Task.sleep(for: limit)
+            attempt.settle(.failure(ISCSIError(operation: "log in", portal: portal, text: "no answer in \(limit)")))
+        }
+        return try await attempt.value
+    }
+
     private init(portal: String, mailbox: Mailbox) {
         self.portal = portal
         self.mailbox = mailbox

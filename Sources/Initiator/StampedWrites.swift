@@ -272,24 +272,12 @@ private actor StampedHost {
         }
     }
 
-    /// Logs in within the host's patience; a login that comes later is given up.
+    /// Logs in within the host's patience.
     private func logIn(_ path: Int) async throws -> Nexus {
-        let portal = options.portals[path]
-        let attempt = OneOf<Nexus>()
-        Task { [options, index] in
-            do {
-                let nexus = try await Nexus.login(
-                    portal: portal, target: options.target, initiator: "iqn.2026-11.example.clio:stamps\(index)",
-                    timeout: Int32(options.patience), namespace: options.namespace)
-                if !attempt.settle(.success(nexus)) { await nexus.close() }
-            } catch { attempt.settle(.failure(error)) }
-        }
-        Task { [options] in
-            try? await Task.sleep(for: .seconds(options.patience))
-            attempt.settle(
-                .failure(ISCSIError(operation: "log in", portal: portal, text: "no answer in \(options.patience) s")))
-        }
-        return try await attempt.value
+        try await Nexus.login(
+            within: .seconds(options.patience), portal: options.portals[path], target: options.target,
+            initiator: "iqn.2026-11.example.clio:stamps\(index)", timeout: Int32(options.patience),
+            namespace: options.namespace)
     }
 
     private func data(_ stamp: UInt64) -> [UInt8] {

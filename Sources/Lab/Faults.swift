@@ -74,7 +74,7 @@ extension Lab {
         return FaultRound(fault: fault, node: node, report: await writes.finish())
     }
 
-    private func begin(_ fault: Fault, _ node: String) async throws {
+    func begin(_ fault: Fault, _ node: String) async throws {
         switch fault {
         case .freeze: try await freeze(node)
         case .kill: try await kill(node)
@@ -92,7 +92,7 @@ extension Lab {
         }
     }
 
-    private func end(_ fault: Fault, _ node: String) async throws {
+    func end(_ fault: Fault, _ node: String) async throws {
         switch fault {
         case .freeze: try await thaw(node)
         case .kill: try await start(node)

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What goes wrong in a round of torture.
+public enum TortureFault: Sendable, Hashable, CustomStringConvertible {
+    case gateway(Fault, node: String)
+    /// All packets between a node and an OSD are held until it is over, and then arrive.
+    case hold(node: String, osd: Int)
+    /// Packets between a node and an OSD are delayed and lost.
+    case slow(node: String, osd: Int, milliseconds: Int, percent: Int)
+    case cut(node: String, osd: Int)
+    case pause(osd: Int)
+    /// The node's cliod stands still.
+    case freezeDaemon(node: String)
+
+    public var description: String {
+        switch self {
+        case .gateway(let fault, let node): "\(fault.rawValue) \(node)"
+        case .hold(let node, let osd): "hold \(node) from \(OSDName.text(osd))"
+        case .slow(let node, let osd, let milliseconds, let percent):
+            "slow \(node) from \(OSDName.text(osd)) by \(milliseconds) ms, loss \(percent) %"
+        case .cut(let node, let osd): "cut \(node) from \(OSDName.text(osd))"
+        case .pause(let osd): "pause \(OSDName.text(osd))"
+        case .freezeDaemon(let node): "freeze cliod of \(node)"
+        }
+    }
+
+    /// Whether it needs gateways with cliod.
+    var concernsDaemon: Bool {
+        switch self {
+        case .gateway(let fault, _): fault.concernsDaemon
+        case .freezeDaemon: true
+        default: false
+        }
+    }
+}
+
+/// A round of torture, as a seed decides it: what goes wrong, when, for how long, and what the hosts draw.
+public struct TorturePlan: Sendable, Equatable {
+    /// A fault, and when it begins and ends after the hosts have begun.
+    public struct Step: Sendable, Equatable {
+        public var fault: TortureFault
+        public var begin: Duration
+        public var end: Duration
+    }
+
+    /// In the order in which they begin; none at all in some rounds.
+    public var steps: [Step] = []
+    /// How long hosts go on after the first second.
+    public var length: Duration
+    /// What each host's own draws begin with; more hosts than that take them in turn.
+    public var seeds: [UInt64]
+
+    /// - Parameter daemons: whether gateways have cliod.
+    public init(seed: UInt64, round: Int, gateways: [String], osds: Int, daemons: Bool = true) {
+        var random = SeededGenerator(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ UInt64(round) &* 0xBF58_476D_1CE4_E5B9)
+        // Its first numbers are as close to each other as the seeds are.
+        for _ in 0..<8 { _ = random.next() }
+        let count = [0, 1, 1, 1, 2, 2].randomElement(using: &random) ?? 1
+        var end = Duration.seconds(4)
+        var first: String?
+        for number in 0..<count {
+            // A gateway that starts again has to reach all of Ceph.
+            let others = gateways.filter { $0 != first }
+            guard let node = others.randomElement(using: &random) else { break }
+            first = node
+            let begin = Duration.milliseconds(Int.random(in: 500...3000, using: &random))
+            let over = begin + .milliseconds(Int.random(in: 1000...14000, using: &random))
+            // Of two, one leaves the node itself alone.
+            let fault = number == 0 ? Self.fault(node, osds, daemons, &random) : Self.linkFault(node, osds, &random)
+            steps.append(Step(fault: fault, begin: begin, end: over))
+            end = max(end, over)
+        }
+        steps.sort { $0.begin < $1.begin }
+        length = end + .seconds(2)
+        seeds = (0..<32).map { _ in random.next() }
+    }
+
+    private static func fault(
+        _ node: String, _ osds: Int, _ daemons: Bool, _ random: inout SeededGenerator
+    ) -> TortureFault {
+        guard Int.random(in: 0..<10, using: &random) < 6 else { return linkFault(node, osds, &random) }
+        let faults =
+            Fault.allCases.filter { $0 != .pauseOSDs }.map { TortureFault.gateway($0, node: node) }
+            + [.freezeDaemon(node: node)]
+        return faults.filter { daemons || !$0.concernsDaemon }.randomElement(using: &random)
+            ?? .gateway(.freeze, node: node)
+    }
+
+    private static func linkFault(_ node: String, _ osds: Int, _ random: inout SeededGenerator) -> TortureFault {
+        let osd = Int.random(in: 0..<osds, using: &random)
+        return switch Int.random(in: 0..<8, using: &random) {
+        case 0..<3: .hold(node: node, osd: osd)
+        case 3, 4:
+            .slow(
+                node: node, osd: osd, milliseconds: Int.random(in: 20...700, using: &random),
+                percent: Int.random(in: 0...10, using: &random))
+        case 5: .cut(node: node, osd: osd)
+        default: .pause(osd: osd)
+        }
+    }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+import Synchronization
+
+/// What happened in a round, with times.
+public struct TortureEvent: Sendable, CustomStringConvertible {
+    /// Since the round's begin.
+    public var time: Duration
+    public var who: String
+    public var what: String
+
+    public var description: String {
+        let milliseconds = Int(time / .milliseconds(1))
+        let digits = "\(milliseconds % 1000)"
+        let seconds = "\(milliseconds / 1000).\(String(repeating: "0", count: 3 - digits.count))\(digits)"
+        return "\(String(repeating: " ", count: max(0, 8 - seconds.count)))\(seconds) s  \(who)  \(what)"
+    }
+}
+
+/// What hosts and faults of a round have in common: its clock, its phase, its trace.
+final class TortureScene: Sendable {
+    enum Phase: Int, Comparable {
+        case working
+        /// Each host brings its last write to an end.
+        case settling
+        /// All look at what stands, and leave.
+        case done
+
+        static func < (one: Self, other: Self) -> Bool { one.rawValue < other.rawValue }
+    }
+    private struct State {
+        var phase = Phase.working
+        var events: [TortureEvent] = []
+        var findings: [TortureEvent] = []
+        var unsettled: Set<String> = []
+    }
+    private let state = Mutex(State())
+    let begin = ContinuousClock.now
+
+    var now: Duration { ContinuousClock.now - begin }
+
+    var phase: Phase { state.withLock { $0.phase } }
+    func enter(_ phase: Phase) { state.withLock { $0.phase = phase } }
+
+    func note(_ who: String, _ what: String) {
+        let event = TortureEvent(time: now, who: who, what: what)
+        state.withLock { $0.events.append(event) }
+    }
+
+    /// Something that must not be.
+    func find(_ who: String, _ what: String) {
+        let event = TortureEvent(time: now, who: who, what: "FOUND: \(what)")
+        state.withLock { state in
+            state.events.append(event)
+            state.findings.append(event)
+        }
+    }
+
+    func expectSettling(_ who: String) { state.withLock { _ = $0.unsettled.insert(who) } }
+    func settled(_ who: String) { state.withLock { _ = $0.unsettled.remove(who) } }
+    var unsettled: [String] { state.withLock { $0.unsettled.sorted() } }
+
+    var events: [TortureEvent] { state.withLock { $0.events } }
+    var findings: [TortureEvent] { state.withLock { $0.findings } }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import Foundation
+import Lab
+
+struct TortureCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "torture",
+        abstract: "Hosts do at random all that hosts may do, while at random something of the cluster fails.",
+        discussion: """
+            Brings up three gateways and four OSDs. In each round hosts write, zero, unmap, copy, compare and write, abort, \
+            reset, fence each other, drop their sessions and come back, as the seed decides, while a gateway, a link between a \
+            gateway and an OSD, an OSD, or a cliod fails, stands still or is slow. Status 1, and the story of the round, if old \
+            data stands over new, something lands of a host that has been fenced, a count is lost, a command has no answer, \
+            something is left in flight, or a console shows a kernel problem.
+            """)
+
+    @OptionGroup var common: Common
+    @Flag(help: "The stock kernel, LIO set up on each gateway by itself: shows what can go wrong.") var stock = false
+    @Flag(help: "KASAN, lockdep and sleep-in-atomic checks; about 8 times slower.") var debugKernel = false
+    @Option(help: "Rounds.") var rounds = 10
+    @Option(help: "The first of them: with --rounds 1, one again.") var from = 1
+    @Option(help: "Hosts that write stamps, besides those that count and fence.") var hosts = 4
+    @Option(help: "Decides faults and what hosts do; printed. Replays a run as far as a live system can.")
+    var seed = UInt64.random(in: 0...999_999)
+    @Option(
+        name: .customLong("break"), help: "A rule that the debug kernel is not to obey, to see that this is noticed.")
+    var broken: String?
+    @Option(help: "File for the story of a round that failed.") var trace = "torture.trace"
+
+    func validate() throws {
+        guard rounds > 0, from > 0, (1...16).contains(hosts) else {
+            throw ValidationError("--rounds and --from must be more than 0, --hosts 1 to 16")
+        }
+        if broken != nil && !debugKernel { throw ValidationError("--break needs --debug-kernel") }
+        if stock && debugKernel { throw ValidationError("--stock and --debug-kernel exclude each other") }
+    }
+
+    func run() async throws {
+        print("seed \(seed)")
+        let options = Torture.options(
+            name: common.name, kernel: stock ? .stock : debugKernel ? .debug : .clio)
+        let failed = try await withLab(options) { lab in
+            let torture = try await Torture(lab, seed: seed, hosts: hosts, broken: broken)
+            for number in from..<from + rounds {
+                let round = try await torture.round(number)
+                let faults = round.plan.steps.map { "\($0.fault) (\($0.begin) to \($0.end))" }.joined(separator: ", ")
+                print("round \(number): \(round.trace.count) events; \(faults.isEmpty ? "no fault" : faults)")
+                guard round.findings.isEmpty else {
+                    report(round, number)
+                    return true
+                }
+            }
+            try await torture.end()
+            return false
+        }
+        if failed { throw ExitCode(1) }
+    }
+
+    private func report(_ round: TortureRound, _ number: Int) {
+        print("seed \(seed), round \(number):")
+        for finding in round.findings { print(finding) }
+        let story = round.trace.map(\.description).joined(separator: "\n") + "\n"
+        do {
+            try Data(story.utf8).write(to: URL(filePath: trace))
+            print("what happened: \(trace)")
+        } catch {
+            print("\(trace) cannot be written: \(error.localizedDescription)\n\(story)")
+        }
+        print("again: clio-lab torture --seed \(seed) --from \(number) --rounds 1")
+    }
+}
