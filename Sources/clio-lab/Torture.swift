@@ -27,7 +27,7 @@ struct TortureCommand: AsyncParsableCommand {
     @Option(
         name: .customLong("break"), help: "A rule that the debug kernel is not to obey, to see that this is noticed.")
     var broken: String?
-    @Option(help: "File for the story of a round that failed.") var trace = "torture.trace"
+    @Option(help: "File for the story of all rounds.") var trace = "torture.trace"
 
     func validate() throws {
         guard rounds > 0, from > 0, (1...16).contains(hosts) else {
@@ -41,8 +41,10 @@ struct TortureCommand: AsyncParsableCommand {
         print("seed \(seed)")
         let options = Torture.options(
             name: common.name, kernel: stock ? .stock : debugKernel ? .debug : .clio)
+        FileManager.default.createFile(atPath: trace, contents: nil)
+        let story = FileHandle(forWritingAtPath: trace)
         let failed = try await withLab(options) { lab in
-            let torture = try await Torture(lab, seed: seed, hosts: hosts, broken: broken)
+            let torture = try await Torture(lab, seed: seed, hosts: hosts, broken: broken, story: story)
             for number in from..<from + rounds {
                 let round = try await torture.round(number)
                 let faults = round.plan.steps.map { "\($0.fault) (\($0.begin) to \($0.end))" }.joined(separator: ", ")
@@ -61,13 +63,7 @@ struct TortureCommand: AsyncParsableCommand {
     private func report(_ round: TortureRound, _ number: Int) {
         print("seed \(seed), round \(number):")
         for finding in round.findings { print(finding) }
-        let story = round.trace.map(\.description).joined(separator: "\n") + "\n"
-        do {
-            try Data(story.utf8).write(to: URL(filePath: trace))
-            print("what happened: \(trace)")
-        } catch {
-            print("\(trace) cannot be written: \(error.localizedDescription)\n\(story)")
-        }
+        print("what happened: \(trace)")
         print("again: clio-lab torture --seed \(seed) --from \(number) --rounds 1")
     }
 }

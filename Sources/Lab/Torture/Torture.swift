@@ -24,6 +24,7 @@ public actor Torture {
     private let hosts: [StampHost]
     private let stamps = FencingPair.Stamps()
     private let broken: String?
+    private let story: FileHandle?
 
     /// How long whatever was held may take to arrive, once the faults are over.
     private static let watch = Duration.seconds(6)
@@ -39,11 +40,14 @@ public actor Torture {
 
     /// - Parameters:
     ///   - lab: one of ``options(name:kernel:)`` that nobody has written to.
+    ///   - story: where all that happens goes as it happens.
     ///   - broken: a rule that the gateways' kernels do not obey, by the parameter of blk_cluster that debug kernels have.
     /// - Throws: `ISCSIError`, `LabError` if the first gateway does not serve.
-    public init(_ lab: Lab, seed: UInt64, hosts: Int = 4, broken: String? = nil) async throws {
+    public init(_ lab: Lab, seed: UInt64, hosts: Int = 4, broken: String? = nil, story: FileHandle? = nil) async throws
+    {
         self.lab = lab
         self.broken = broken
+        self.story = story
         self.seed = seed
         let nodes = lab.description().nodes.filter { $0.portal != nil }
         let portals = nodes.compactMap(\.portal)
@@ -76,7 +80,8 @@ public actor Torture {
                 try await lab.check(node.name, ["sh", "-c", "echo \(broken) > \(parameter)"])
             }
         }
-        let scene = TortureScene()
+        let scene = TortureScene(story: story)
+        scene.note("round", "\(number) of seed \(seed)")
         let counters = Counters()
         guard let first = await readCounters(scene) else { throw LabError("counters", "cannot be read") }
         let pair = FencingPair(site: site, scene: scene, seed: plan.seeds[30], stamps: stamps)

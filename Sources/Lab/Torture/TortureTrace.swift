@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Foundation
 import Synchronization
 
 /// What happened in a round, with times.
@@ -34,7 +35,11 @@ final class TortureScene: Sendable {
         var unsettled: Set<String> = []
     }
     private let state = Mutex(State())
+    /// Where events go as they happen: a round that hangs has a story, too.
+    private let story: FileHandle?
     let begin = ContinuousClock.now
+
+    init(story: FileHandle? = nil) { self.story = story }
 
     var now: Duration { ContinuousClock.now - begin }
 
@@ -42,16 +47,19 @@ final class TortureScene: Sendable {
     func enter(_ phase: Phase) { state.withLock { $0.phase = phase } }
 
     func note(_ who: String, _ what: String) {
-        let event = TortureEvent(time: now, who: who, what: what)
-        state.withLock { $0.events.append(event) }
+        add(TortureEvent(time: now, who: who, what: what), isFinding: false)
     }
 
     /// Something that must not be.
     func find(_ who: String, _ what: String) {
-        let event = TortureEvent(time: now, who: who, what: "FOUND: \(what)")
+        add(TortureEvent(time: now, who: who, what: "FOUND: \(what)"), isFinding: true)
+    }
+
+    private func add(_ event: TortureEvent, isFinding: Bool) {
         state.withLock { state in
             state.events.append(event)
-            state.findings.append(event)
+            if isFinding { state.findings.append(event) }
+            try? story?.write(contentsOf: Data("\(event)\n".utf8))
         }
     }
 
