@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup build kernel kernel-debug kernel-rdma kernel-fcoe demo sim test test-all test-unit test-cluster \
-	test-srp test-fcoe test-vhost test-kernel test-alerts deb test-deb test-machine fuzz lint conformance faults torture bench \
+	test-srp test-fcoe test-vhost test-in-flight test-kernel test-alerts deb test-deb test-machine fuzz lint conformance faults torture bench \
 	lab-up lab-down clean
 
 LAB := .build/release/clio-lab
@@ -27,7 +27,7 @@ demo: kernel build
 test: test-unit test-alerts test-kernel test-cluster
 
 ## test-all: that and all other tests, which take long or a machine with nothing else to do
-test-all: test test-vhost test-fcoe test-srp test-deb test-machine
+test-all: test test-in-flight test-vhost test-fcoe test-srp test-deb test-machine
 
 ## test-unit: pure parts, no cluster; about a minute
 test-unit: setup
@@ -95,6 +95,10 @@ test-vhost: kernel kernel-debug build .build/release/vm-boot
 .build/release/vm-boot: Tests/Guest/boot.S | build
 	as --32 -o $@.o $<
 	ld -m elf_i386 --oformat binary -Ttext 0x7c00 -o $@ $@.o
+
+## test-in-flight: live, whatever may escape a drain, a fencing or a reservation (some ten minutes)
+test-in-flight: kernel kernel-debug build
+	CLIO_TEST_IN_FLIGHT=1 swift test --no-parallel --filter 'ClusterTests.InFlightTests'
 
 ## sim: the relay's protocol against random faults (SEEDS= how many, SEED= one again, BREAK= a rule, MUTANTS=1 each rule)
 sim:

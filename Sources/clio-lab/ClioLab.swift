@@ -12,7 +12,8 @@ struct ClioLab: AsyncParsableCommand {
         abstract: "A whole cluster on one machine: Ceph, gateways, initiators.",
         subcommands: [
             Up.self, Down.self, Status.self, Exec.self, Console.self, Kill.self, Start.self, Freeze.self, Thaw.self,
-            Cut.self, Slow.self, Heal.self, Pause.self, Resume.self, Run.self, Demo.self, Faults.self, TortureCommand.self, Race.self,
+            Cut.self, Slow.self, Heal.self, Pause.self, Resume.self, Run.self, Demo.self, Faults.self,
+            TortureCommand.self, Race.self,
             Bench.self, RadosTimes.self,
             MakeImages.self, Conformance.self, HoldPackets.self,
         ])
