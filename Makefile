@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build kernel kernel-debug kernel-rdma kernel-fcoe demo sim test test-all test-unit test-cluster \
+.PHONY: help setup build kernel kernel-debug kernel-broken kernel-rdma kernel-fcoe demo sim test test-all test-unit test-cluster \
 	test-srp test-fcoe test-vhost test-in-flight test-kernel test-alerts deb test-deb test-machine fuzz lint conformance faults torture bench \
 	lab-up lab-down clean
 
@@ -113,9 +113,10 @@ conformance: kernel build
 faults: kernel build
 	$(LAB) faults --rounds $(or $(ROUNDS),1) $(if $(SEED),--seed $(SEED))
 
-## torture: hosts and faults at random, three gateways (ROUNDS=; SEED= repeats a run; DEBUG=1 the debug kernel)
-torture: kernel $(if $(DEBUG),kernel-debug) build
-	$(LAB) torture --rounds $(or $(ROUNDS),10) $(if $(SEED),--seed $(SEED)) $(if $(DEBUG),--debug-kernel)
+## torture: hosts and faults at random, three gateways (ROUNDS=; SEED= repeats a run; DEBUG=1 the debug kernel; BREAK= a rule)
+torture: kernel $(if $(DEBUG),kernel-debug) $(if $(BREAK),kernel-broken) build
+	$(LAB) torture --rounds $(or $(ROUNDS),10) $(if $(SEED),--seed $(SEED)) $(if $(DEBUG),--debug-kernel) \
+		$(if $(BREAK),--break $(BREAK))
 
 ## bench: what acting as one costs, as ratios to the stock kernel
 bench: kernel build
@@ -160,6 +161,9 @@ kernel: setup
 
 kernel-debug: setup
 	$(MAKE) -C kernel um FLAVOUR=debug
+
+kernel-broken: setup
+	$(MAKE) -C kernel um FLAVOUR=broken
 
 kernel-rdma: setup
 	$(MAKE) -C kernel um FLAVOUR=rdma

@@ -8,6 +8,8 @@ public enum KernelFlavour: String, Codable, Sendable, CaseIterable {
     case stock
     /// `clio` with KASAN, lockdep and sleep-in-atomic checks; about 8 times slower.
     case debug
+    /// `clio` that can leave a rule undone, as `debug` can: `clio-lab torture --break`.
+    case broken
     /// `clio` with soft-RoCE and SRP.
     case rdma
     /// `clio` with Fibre Channel over Ethernet.

@@ -25,7 +25,11 @@ struct TortureCommand: AsyncParsableCommand {
     @Option(help: "Decides faults and what hosts do; printed. Replays a run as far as a live system can.")
     var seed = UInt64.random(in: 0...999_999)
     @Option(
-        name: .customLong("break"), help: "A rule that the debug kernel is not to obey, to see that this is noticed.")
+        name: .customLong("break"),
+        help: """
+            A rule that the gateways' kernels are not to obey, to see that this is noticed: drain, go-on, rights, orphans, \
+            settle, swap, tell, apply or everywhere; kernel/blk-cluster/internal.h says what each is.
+            """)
     var broken: String?
     @Option(help: "File for the story of all rounds.") var trace = "torture.trace"
 
@@ -33,14 +37,15 @@ struct TortureCommand: AsyncParsableCommand {
         guard rounds > 0, from > 0, (1...16).contains(hosts) else {
             throw ValidationError("--rounds and --from must be more than 0, --hosts 1 to 16")
         }
-        if broken != nil && !debugKernel { throw ValidationError("--break needs --debug-kernel") }
-        if stock && debugKernel { throw ValidationError("--stock and --debug-kernel exclude each other") }
+        if stock && (debugKernel || broken != nil) {
+            throw ValidationError("--stock excludes --debug-kernel and --break")
+        }
     }
 
     func run() async throws {
         print("seed \(seed)")
-        let options = Torture.options(
-            name: common.name, kernel: stock ? .stock : debugKernel ? .debug : .clio)
+        let ours: KernelFlavour = broken == nil ? .clio : .broken
+        let options = Torture.options(name: common.name, kernel: stock ? .stock : debugKernel ? .debug : ours)
         FileManager.default.createFile(atPath: trace, contents: nil)
         let story = FileHandle(forWritingAtPath: trace)
         let failed = try await withLab(options) { lab in

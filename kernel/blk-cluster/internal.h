@@ -210,6 +210,43 @@ struct blk_cluster_lease_info {
 	bool lapsed;
 };
 
+/**
+ * enum blk_cluster_rule - what can be left undone, see break.c
+ * @BLK_CLUSTER_RULE_NONE: nothing
+ * @BLK_CLUSTER_RULE_DRAIN: who has to wait for commands in flight does
+ * @BLK_CLUSTER_RULE_GO_ON: what has been aborted or orphaned is not admitted
+ * @BLK_CLUSTER_RULE_RIGHTS: nor what its nexus has no right to
+ * @BLK_CLUSTER_RULE_ORPHANS: the relay is told of commands without initiator
+ * @BLK_CLUSTER_RULE_SETTLE: the relay is told to have settled once all is
+ * @BLK_CLUSTER_RULE_SWAP: a change of reservations is admitted
+ * @BLK_CLUSTER_RULE_TELL: nexuses of this node are told of reservations, and
+ *	commands that these end are over, before anybody is answered
+ * @BLK_CLUSTER_RULE_APPLY: another node that has changed reservations is
+ *	answered once they are in force here
+ * @BLK_CLUSTER_RULE_EVERYWHERE: resets and reservations are the other nodes', too
+ */
+enum blk_cluster_rule {
+	BLK_CLUSTER_RULE_NONE,
+	BLK_CLUSTER_RULE_DRAIN,
+	BLK_CLUSTER_RULE_GO_ON,
+	BLK_CLUSTER_RULE_RIGHTS,
+	BLK_CLUSTER_RULE_ORPHANS,
+	BLK_CLUSTER_RULE_SETTLE,
+	BLK_CLUSTER_RULE_SWAP,
+	BLK_CLUSTER_RULE_TELL,
+	BLK_CLUSTER_RULE_APPLY,
+	BLK_CLUSTER_RULE_EVERYWHERE,
+};
+
+/* break.c: the one that is left undone; only there with CONFIG_BLK_CLUSTER_BREAK */
+extern unsigned int blk_cluster_broken;
+
+static inline bool blk_cluster_breaks(enum blk_cluster_rule rule)
+{
+	return IS_ENABLED(CONFIG_BLK_CLUSTER_BREAK) &&
+	       READ_ONCE(blk_cluster_broken) == rule;
+}
+
 /* registry.c */
 struct blk_cluster_dev *blk_cluster_find_disk(struct gendisk *disk);
 struct blk_cluster_dev *blk_cluster_find_unit(const char *unit);

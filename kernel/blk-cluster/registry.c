@@ -598,7 +598,8 @@ static int blk_cluster_may(struct blk_cluster_consumer *consumer,
 
 	if (ret || !cmd->who)
 		return ret;
-	if (!consumer->ops->go_on(cmd))
+	if (!consumer->ops->go_on(cmd) &&
+	    !blk_cluster_breaks(BLK_CLUSTER_RULE_GO_ON))
 		return -ECANCELED;
 	if (!cmd->class)
 		return 0;
@@ -771,7 +772,8 @@ int blk_cluster_drain(struct blk_cluster_consumer *consumer,
 
 	might_sleep();
 
-	if (!blk_cluster_is_leased(consumer))
+	if (!blk_cluster_is_leased(consumer) ||
+	    blk_cluster_breaks(BLK_CLUSTER_RULE_DRAIN))
 		return 0;
 
 	bcd = consumer->bcd;
@@ -789,7 +791,8 @@ EXPORT_SYMBOL_GPL(blk_cluster_drain);
 
 static bool blk_cluster_is_orphan(struct blk_cluster_cmd *cmd)
 {
-	return cmd->who && cmd->consumer->ops->is_orphan(cmd);
+	return cmd->who && cmd->consumer->ops->is_orphan(cmd) &&
+	       !blk_cluster_breaks(BLK_CLUSTER_RULE_ORPHANS);
 }
 
 static unsigned int blk_cluster_count(struct blk_cluster_dev *bcd,
@@ -993,8 +996,12 @@ int blk_cluster_apply(struct blk_cluster_dev *bcd, enum blk_cluster_kind kind,
 	struct blk_cluster_consumer *consumer;
 	int ret = 0;
 
-	if (kind == BLK_CLUSTER_KIND_RESERVATION)
-		return blk_cluster_read_now(bcd);
+	if (kind == BLK_CLUSTER_KIND_RESERVATION) {
+		if (!blk_cluster_breaks(BLK_CLUSTER_RULE_APPLY))
+			return blk_cluster_read_now(bcd);
+		blk_cluster_read_later(bcd);
+		return 0;
+	}
 
 	down_read(&bcd->consumers_sem);
 	list_for_each_entry(consumer, &bcd->consumers, node) {

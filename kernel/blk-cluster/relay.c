@@ -242,7 +242,8 @@ static void relay_settle_fn(struct work_struct *work)
 	if (!settling || !relay_portid) {
 		/* A later relay asks anew. */
 		settling = false;
-	} else if (blk_cluster_all_in_flight() ||
+	} else if ((blk_cluster_all_in_flight() &&
+		    !blk_cluster_breaks(BLK_CLUSTER_RULE_SETTLE)) ||
 		   !relay_send_id(BLK_CLUSTER_CMD_SETTLED, settling_id, NULL)) {
 		queue_delayed_work(relay_wq, &settle_work, SETTLE_DELAY);
 	} else {
@@ -315,7 +316,8 @@ int blk_cluster_event(struct blk_cluster_consumer *consumer,
 
 	might_sleep();
 
-	if (!blk_cluster_is_leased(consumer))
+	if (!blk_cluster_is_leased(consumer) ||
+	    blk_cluster_breaks(BLK_CLUSTER_RULE_EVERYWHERE))
 		return 0;
 
 	event.len = PAYLOAD_HEADER + unit_len + len;

@@ -219,6 +219,9 @@ static int pr_tell(struct blk_cluster_dev *bcd)
 
 	lockdep_assert_not_held(&bcd->pr_lock);
 
+	if (blk_cluster_breaks(BLK_CLUSTER_RULE_TELL))
+		return 0;
+
 	wait_event_idle(bcd->wait, !test_and_set_bit_lock(0, &bcd->telling));
 
 	spin_lock_irq(&bcd->pr_spin);
@@ -475,7 +478,12 @@ static int pr_swap(struct blk_cluster_consumer *consumer,
 	new->exists = true;
 
 	/* While it may take effect it is in flight, on its nexus's behalf. */
-	ret = blk_cluster_admit(consumer, cmd);
+	if (blk_cluster_breaks(BLK_CLUSTER_RULE_SWAP)) {
+		cmd->cpu = -1;
+		ret = 0;
+	} else {
+		ret = blk_cluster_admit(consumer, cmd);
+	}
 	if (ret)
 		goto out;
 	ret = -ENODEV;
@@ -744,7 +752,7 @@ int blk_cluster_rights(struct blk_cluster_consumer *consumer, const void *who)
 	if (IS_ERR(pr))
 		goto out;
 	ret = PRS_ALL_RIGHTS;
-	if (pr->everyone)
+	if (pr->everyone || blk_cluster_breaks(BLK_CLUSTER_RULE_RIGHTS))
 		goto out;
 	entry = pr_find_rights(pr, who);
 	if (entry) {

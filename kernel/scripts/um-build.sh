@@ -10,8 +10,8 @@ export KBUILD_BUILD_USER=clio KBUILD_BUILD_HOST=clio KBUILD_BUILD_VERSION=1
 
 um_make() { make -C "$TREE" ARCH=um O="$UM_OUT" CC="$CC" LOCALVERSION= -j"$(nproc)" "$@"; }
 
-# um_build BUILD FLAVOUR FRAGMENT...: in an output folder that stock and clio
-# share, because our patches touch modules only
+# um_build BUILD FLAVOUR FRAGMENT...: in an output folder that stock, clio and
+# broken share, because our patches touch modules only
 um_build() {
 	local build=$1 flavour=$2
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# um.sh dir|build [clio|stock|debug|rdma|fcoe]: the lab's User Mode Linux kernel.
+# um.sh dir|build [clio|stock|debug|broken|rdma|fcoe]: the lab's User Mode Linux kernel.
 #
 # dir prints where the artifacts of exactly these inputs are, built or not.
 # build builds them if they are not there: linux and lib/modules/<release>.
@@ -13,15 +13,15 @@ source "$KERNEL_DIR/scripts/um-build.sh"
 
 action=${1:-build} FLAVOUR=${2:-${FLAVOUR:-clio}}
 case $FLAVOUR in
-clio|stock|debug|rdma|fcoe) ;;
-*) die "no FLAVOUR=$FLAVOUR" "Give one of: clio stock debug rdma fcoe" ;;
+clio|stock|debug|broken|rdma|fcoe) ;;
+*) die "no FLAVOUR=$FLAVOUR" "Give one of: clio stock debug broken rdma fcoe" ;;
 esac
 check_kernel
 
 id=$(source_id)
 fragments=("$KERNEL_DIR/config/um.config")
 case $FLAVOUR in
-debug|rdma|fcoe) fragments+=("$KERNEL_DIR/config/um-$FLAVOUR.config") ;;
+debug|broken|rdma|fcoe) fragments+=("$KERNEL_DIR/config/um-$FLAVOUR.config") ;;
 esac
 
 hash_files() {	# names relative to the checkout and contents

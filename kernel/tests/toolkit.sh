@@ -93,7 +93,7 @@ cp -r "$SOURCE" "$WORK/other"
 sed -i 's/PATCHLEVEL = 12/PATCHLEVEL = 1/' "$WORK/other/Makefile"
 fails "SRC of another version" "is Linux 6.1.99, not 6.12" "KERNEL=" \
 	-- toolkit fetch SRC="$WORK/other"
-fails "a flavour that is not known" "no FLAVOUR=fancy" "clio stock debug" \
+fails "a flavour that is not known" "no FLAVOUR=fancy" "clio stock debug broken" \
 	-- toolkit um-dir FLAVOUR=fancy SRC="$SOURCE"
 fails "modules without KDIR" "KDIR is not given" \
 	-- toolkit modules SRC="$SOURCE"

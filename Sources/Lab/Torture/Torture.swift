@@ -41,7 +41,7 @@ public actor Torture {
     /// - Parameters:
     ///   - lab: one of ``options(name:kernel:)`` that nobody has written to.
     ///   - story: where all that happens goes as it happens.
-    ///   - broken: a rule that the gateways' kernels do not obey, by the parameter of blk_cluster that debug kernels have.
+    ///   - broken: a rule that the gateways' kernels do not obey; takes the kernel `broken` or `debug`.
     /// - Throws: `ISCSIError`, `LabError` if the first gateway does not serve.
     public init(_ lab: Lab, seed: UInt64, hosts: Int = 4, broken: String? = nil, story: FileHandle? = nil) async throws
     {
@@ -78,6 +78,8 @@ public actor Torture {
             if let broken {
                 let parameter = "/sys/module/blk_cluster/parameters/break"
                 try await lab.check(node.name, ["sh", "-c", "echo \(broken) > \(parameter)"])
+                let rule = try await lab.check(node.name, ["cat", parameter])
+                guard rule == broken else { throw LabError(parameter, "of \(node.name) says \(rule), not \(broken)") }
             }
         }
         let scene = TortureScene(story: story)
