@@ -16,7 +16,7 @@ source "$(dirname "$0")/lib.sh"
 source "$KERNEL_DIR/scripts/um-build.sh"
 
 check_kernel
-folders=("$PATCHES/$KERNEL" "$PATCHES/$KERNEL-um")
+folders=("$PATCHES/$KERNEL" "$PATCHES/$KERNEL/modules" "$PATCHES/$KERNEL-um")
 failures=0
 
 fail() {

@@ -191,7 +191,7 @@ source_unpack() {	# source_unpack FOLDER
 tree_git() { git -C "$TREE" -c core.compression=0 -c gc.auto=0 -c core.hooksPath=/dev/null "$@"; }
 
 patched_paths() {	# each file that a patch of any series here touches
-	sed -n 's,^\(---\|+++\) [ab]/\([^\t]*\).*,\2,p' "$PATCHES/$KERNEL"/*.patch "$PATCHES/$KERNEL-um"/*.patch 2>/dev/null |
+	sed -n 's,^\(---\|+++\) [ab]/\([^\t]*\).*,\2,p' "$PATCHES/$KERNEL"/{,modules/}*.patch "$PATCHES/$KERNEL-um"/*.patch 2>/dev/null |
 		sort -u || true
 }
 
@@ -332,9 +332,10 @@ logged() {
 	die "$what: failed after $((SECONDS - start)) s" "The whole output: $log"
 }
 
-# tree_commits all|stock: the lab's own patches of User Mode Linux, then for
-# "all" our files and the series. commits[] from the one before the series on,
-# the last of them as commit
+# tree_commits all|stock|modules: the lab's own patches of User Mode Linux, then
+# but for "stock" our files and the series, then for "modules" what only modules
+# beside another kernel get. commits[] from the one before the series on, the
+# last of them as commit
 tree_commits() {
 	local list
 
@@ -344,6 +345,9 @@ tree_commits() {
 	[[ $1 != stock ]] || return 0
 	commit=$(commit_own "$commit")
 	list=$(commit_series "$commit" "$PATCHES/$KERNEL") || exit 1
+	if [[ $1 == modules ]]; then
+		list+=$'\n'$(commit_series "$(tail -n 1 <<<"$list")" "$PATCHES/$KERNEL/modules") || exit 1
+	fi
 	mapfile -t commits <<<"$list"
 	commit=${commits[-1]}
 }

@@ -94,7 +94,7 @@ mkdir -p "$OUT"
 build=$CACHE/build/$id
 lock "$build/lock"
 build_tree "$build" "$id"
-tree_commits all
+tree_commits modules
 paths=() wanted=()
 while read -r path symbols; do
 	[[ -n $path && $path != '#'* ]] || continue
@@ -184,7 +184,8 @@ if [[ -n $changed ]]; then
 	head -n 20 <<<"$changed" >&2
 	die "$(wc -l <<<"$changed") symbols differ from those of Linux $release" \
 	    "Modules that use them would no longer load. Keep the types they mention as they are (a new" \
-	    "field can hide behind #ifndef __GENKSYMS__ if every module that knows its size is rebuilt)."
+	    "field can hide behind #ifndef __GENKSYMS__ if every module that knows its size is rebuilt:" \
+	    "that goes to patches/$KERNEL/modules)."
 fi
 note "ok    $(awk -F'\t' 'NR == FNR { stock[$2] = 1; next } $2 in stock' "$KDIR/Module.symvers" "$OUT/Module.symvers" |
 	wc -l) exported symbols have the checksums of Linux $release"
