@@ -110,19 +110,27 @@ int blk_cluster_lease_check(u64 now)
  *
  * Context: process context, may sleep; one caller at a time. Waits for no
  * device.
- * Return: 0; -EBUSY if the last lease is not over or commands handed to leased
- * devices under it are not settled; -ESTALE if @epoch is not higher; -ERANGE
+ * Return: 0; -EBUSY if the last lease is not over, by its time or by
+ * blk_cluster_lease_end(), or commands handed to leased devices under it are not
+ * settled; -ESTALE if @epoch is not higher; -ERANGE
  * if @until has passed or is more than a minute away.
  */
 int blk_cluster_lease_arm(u64 epoch, u64 instance, u64 until, u64 hold)
 {
 	u64 now = ktime_get_boottime_ns();
-	struct blk_cluster_lease_info last;
+	bool over;
 	int ret = 0;
 
-	/* In this order: once it has lapsed nothing is added to what flies. */
-	blk_cluster_lease_get(&last);
-	if (!last.lapsed || blk_cluster_all_in_flight())
+	/*
+	 * In this order: once nothing is admitted nothing is added to what
+	 * flies. A node that has left does not wait for the end of the lease of
+	 * its last life: with nothing in flight nobody else does either. What
+	 * still waits for other nodes has been done here, and goes on.
+	 */
+	spin_lock_irq(&lease_lock);
+	over = lease.lapsed || lease_closed || now >= lease.until;
+	spin_unlock_irq(&lease_lock);
+	if (!over || blk_cluster_all_in_flight())
 		return -EBUSY;
 
 	/*
