@@ -605,7 +605,6 @@ int blk_cluster_nl_event_done_doit(struct sk_buff *skb, struct genl_info *info)
 	return ret;
 }
 
-/* The message itself is resend_work's: the relay's request is answered first. */
 static void relay_answer(struct relay_task *task, int ret)
 {
 	task->error = -ret;
@@ -613,8 +612,8 @@ static void relay_answer(struct relay_task *task, int ret)
 
 	relay_lock();
 	list_add_tail(&task->node, &answers);
+	relay_flush();
 	relay_unlock();
-	mod_delayed_work(relay_wq, &resend_work, 0);
 }
 
 static void relay_task_fn(struct blk_cluster_dev *bcd,
