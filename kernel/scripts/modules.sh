@@ -95,22 +95,26 @@ build=$CACHE/build/$id
 lock "$build/lock"
 build_tree "$build" "$id"
 tree_commits modules
-paths=() wanted=()
+paths=() wanted=() left=()
 while read -r path symbols; do
 	[[ -n $path && $path != '#'* ]] || continue
+	if [[ $path == '!'* ]]; then
+		left+=(":(exclude)${path#!}")
+		continue
+	fi
 	paths+=("$path")
 	for symbol in $symbols; do
 		wanted+=("CONFIG_$symbol")
 	done
 done <"$KERNEL_DIR/config/modules"
-mapfile -t touched < <(tree_git diff --name-only --diff-filter=d clio-base "$commit" -- . ':(exclude)arch')
+mapfile -t touched < <(tree_git diff --name-only --diff-filter=d clio-base "$commit" -- . ':(exclude)arch' "${left[@]}")
 for path in "${touched[@]}"; do
 	[[ $path != include/* ]] || paths+=("$path")
 done
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-tree_git archive --format=tar "$commit" -- "${paths[@]}" | tar -x -m -C "$work"
+tree_git archive --format=tar "$commit" -- "${paths[@]}" "${left[@]}" | tar -x -m -C "$work"
 # DKMS replaces one of the kernel's own modules only by one of another version.
 find "$work" -name '*.c' -exec grep -l '^MODULE_LICENSE(' {} + | while read -r path; do
 	sed -i '/^MODULE_VERSION(/d' "$path"
