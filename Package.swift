@@ -141,8 +141,7 @@ let package = Package(
             "ClusterTests",
             [
                 "Lab", "Initiator", "Rados", "RBD", "Kmod", "ConfigFS", "Target", "ClusterModel", "Relay",
-                "RelayDriver",
-                "Reservations", logging, systemPackage,
+                "RelayDriver", "Netlink", "Reservations", logging, systemPackage,
             ]),
     ]
 )

@@ -8,6 +8,8 @@ public struct Placement: Sendable, Equatable {
     public var group: Int
     /// The object with the image's reservation state.
     public var state: Int
+    /// The object that gives the image's id by its name.
+    public var id: Int
     /// The image's header.
     public var header: Int
     /// The first data objects.
@@ -39,6 +41,17 @@ extension Lab {
     /// - Parameter count: how many data objects to ask for, from the first.
     /// - Throws: `LabError` if there is no such LUN, or Ceph does not answer.
     public func placement(lun: Int = 0, objects count: Int = 32) async throws -> Placement {
+        guard let image = plan.luns.first(where: { $0.lun == lun }) else {
+            throw LabError("LUN \(lun)", "there is none", remedy: "the lab has \(plan.luns.count), from 0")
+        }
+        return try await placement(image: image.image, pool: image.pool, objects: count)
+    }
+
+    /// Asks Ceph which OSDs are the primaries of what an image consists of.
+    ///
+    /// - Parameter count: how many data objects to ask for, from the first.
+    /// - Throws: `LabError` if there is no such image, or Ceph does not answer.
+    public func placement(image: String, pool: String = "rbd", objects count: Int = 32) async throws -> Placement {
         struct Image: Decodable {
             var id: String
             var objectSize: Int
@@ -49,24 +62,22 @@ extension Lab {
                 case prefix = "block_name_prefix"
             }
         }
-        guard let image = plan.luns.first(where: { $0.lun == lun }) else {
-            throw LabError("LUN \(lun)", "there is none", remedy: "the lab has \(plan.luns.count), from 0")
-        }
-        let name = "\(image.pool)/\(image.image)"
+        let name = "\(pool)/\(image)"
         let text = try await hostCheck(["rbd", "info", "--format", "json", name])
         guard let info = try? JSONDecoder().decode(Image.self, from: Data(text.utf8)) else {
             throw LabError("image \(name)", "rbd info says what cannot be read: \(text)")
         }
         let special = [
-            "clio.group.default", ReservationState.objectName(imageID: info.id), "rbd_header.\(info.id)",
+            "clio.group.default", ReservationState.objectName(imageID: info.id), "rbd_id.\(image)",
+            "rbd_header.\(info.id)",
         ]
         let data = (0..<count).map { number in
             let digits = String(number, radix: 16)
             return "\(info.prefix).\(String(repeating: "0", count: 16 - digits.count))\(digits)"
         }
-        let osds = try await primaries(of: special + data, pool: image.pool)
+        let osds = try await primaries(of: special + data, pool: pool)
         return Placement(
-            group: osds[0], state: osds[1], header: osds[2], objects: Array(osds.dropFirst(3)),
+            group: osds[0], state: osds[1], id: osds[2], header: osds[3], objects: Array(osds.dropFirst(4)),
             objectSize: info.objectSize)
     }
 

@@ -68,7 +68,7 @@ public struct BlkCluster: Sendable {
         try await lease(Int(BLK_CLUSTER_CMD_RELAY_ATTACH), "relay-attach")
     }
 
-    /// The lease as it is. Anyone may ask.
+    /// The lease as it is.
     public func lease() async throws(NetlinkError) -> Lease {
         try await lease(Int(BLK_CLUSTER_CMD_LEASE_GET), "lease-get")
     }
@@ -337,7 +337,7 @@ public struct BlkCluster: Sendable {
         }
     }
 
-    /// All devices. Anyone may ask.
+    /// All devices.
     public func devices() async throws(NetlinkError) -> [Device] {
         try await socket.dump(family, UInt8(BLK_CLUSTER_CMD_DEVICE_GET), "device-get").map { Device($0.attributes) }
     }

@@ -51,13 +51,15 @@ struct StuckCommands: Sendable {
         throw LabError("the lab's images", "each has its reservations at the OSD of the group's object")
     }
 
-    private func end() async throws {
+    /// All that is held goes on, and all sessions are dropped.
+    func end() async throws {
         for daemon in lab.daemons() { try await lab.resume(daemon.name) }
-        for gateway in lab.gateways {
+        for gateway in lab.gateways where try lab.state(gateway) != .dead {
             try await lab.thaw(gateway)
             try await lab.heal(gateway)
         }
         for nexus in nexuses.value { await nexus.drop() }
+        nexuses.change { $0 = [] }
     }
 
     /// A block at the OSD with data only, each in an object of its own.
@@ -69,16 +71,23 @@ struct StuckCommands: Sendable {
         return try #require(placement.block(on: other))
     }
 
+    /// With a LUN that was chosen by where its objects are.
+    init(_ lab: Lab, lun: Int, _ placement: Placement, data: Int) {
+        (self.lab, self.lun, self.placement, self.data) = (lab, lun, placement, data)
+    }
+
     /// A host's session with a gateway; its commands may take minutes.
+    ///
+    /// - Parameter other: the LUN whose unit attentions are taken, in place of ``lun``.
     func host(
-        _ name: String, _ gateway: String, isid: UInt32? = nil, attributes: Bool = false
+        _ name: String, _ gateway: String, isid: UInt32? = nil, attributes: Bool = false, lun other: Int? = nil
     ) async throws -> Initiator.Nexus {
         let portal = try #require(lab.description().nodes.first { $0.name == gateway }?.portal)
         let nexus = try await Initiator.Nexus.login(
             portal: portal, target: Lab.targetName, initiator: "iqn.2026-11.example.clio:\(name)", isid: isid,
             timeout: 300, namespace: lab.netns, attributes: attributes)
         nexuses.change { $0.append(nexus) }
-        try await nexus.ready(lun: lun)
+        try await nexus.ready(lun: other ?? lun)
         return nexus
     }
 

@@ -22,17 +22,17 @@ struct WrapperTests {
             ]
             let suites = "ClusterTests[.](GroupObject|RBD|Rados|Reservation|Watch)LiveTests"
             let ceph = try await lab.host(environment + (try Self.program(suites)), timeout: .seconds(180))
-            expectPassed(ceph, atLeast: 35)
+            Self.expectPassed(ceph, atLeast: 35)
             let daemons = [
                 "CLIO_TEST_CEPH_MON_PID=\(try Self.pid(of: "ceph-mon", description.cephConf))",
                 "CLIO_TEST_CEPH_OSD_PID=\(try Self.pid(of: "ceph-osd", description.cephConf))",
             ]
             let frozen = try await lab.host(
                 environment + daemons + (try Self.program("FrozenCephTests")), timeout: .seconds(120))
-            expectPassed(frozen, atLeast: 2)
+            Self.expectPassed(frozen, atLeast: 2)
             let node = try await lab.exec(
                 "gw1", ["env", "\(InNode.variable)=1"] + (try Self.program("InNodeTests")), timeout: .seconds(120))
-            expectPassed(node, atLeast: 4)
+            Self.expectPassed(node, atLeast: 4)
             #expect(lab.consoleProblems() == [])
         } catch {
             try? await lab.down()
@@ -42,7 +42,7 @@ struct WrapperTests {
     }
 
     /// This program, to run the tests that match.
-    private static func program(_ filter: String) throws -> [String] {
+    static func program(_ filter: String) throws -> [String] {
         let path = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
         return [path, "--testing-library", "swift-testing", "--filter", filter]
     }
@@ -59,7 +59,7 @@ struct WrapperTests {
         return try #require(found.count == 1 ? found.first : nil, "one \(daemon) of \(configuration)")
     }
 
-    private func expectPassed(_ result: CommandResult, atLeast count: Int) {
+    static func expectPassed(_ result: CommandResult, atLeast count: Int) {
         let text = result.outputText + result.errorText
         let total = text.split(separator: "\n").last { $0.contains("Test run with") } ?? "no test ran"
         let number = total.drop { !$0.isNumber }.prefix { $0.isNumber }
