@@ -554,8 +554,11 @@ static int pr_change(struct blk_cluster_consumer *consumer,
 	mutex_unlock(&bcd->pr_lock);
 	kvfree(room);
 
-	/* What may have changed is told all the same, but not answered from. */
-	if (unknown)
+	/*
+	 * What may have changed is told all the same, but not answered from.
+	 * What is unreadable is looked at until it has been mended.
+	 */
+	if (unknown || ret == -EUCLEAN)
 		blk_cluster_read_later(bcd);
 	if (!ret || unknown)
 		err = pr_announce(consumer, number, unknown);
@@ -696,6 +699,9 @@ int blk_cluster_reservations(struct blk_cluster_consumer *consumer,
 	ret = pr_refresh(bcd);
 	if (ret) {
 		mutex_unlock(&bcd->pr_lock);
+		/* Nobody may ask again, once it has been mended. */
+		if (ret == -EUCLEAN)
+			blk_cluster_read_later(bcd);
 		return ret;
 	}
 	pr = pr_current(bcd);
