@@ -156,15 +156,10 @@ struct Ceph: Sendable {
                     prefix + ["ceph-mon"] + common
                         + ["--mkfs", "-i", "a", "--monmap", monmap, "--keyring", "\(daemons)/keyring"])
                 try await start("mon.a", ["ceph-mon"] + common + ["-f", "-i", "a"])
-                // One interpreter for all commands: to start it takes longer than the commands.
-                var commands = ids.enumerated().map { "osd new \($1) \($0)" }
-                commands += [
-                    "config set mgr mgr/devicehealth/enable_monitoring false",
-                    "osd pool create rbd 16", "osd pool application enable rbd rbd",
-                ]
-                try await Command.check(
-                    prefix + ["ceph", "-c", configuration, "--connect-timeout", "30"],
-                    input: Array((commands.joined(separator: "\n") + "\nquit\n").utf8), timeout: .seconds(60))
+                try await run(
+                    ids.enumerated().map { "osd new \($1) \($0)" }
+                        + ["config set mgr mgr/devicehealth/enable_monitoring false"]
+                        + (osds == 1 ? Self.makePool : []))
             }
             for (index, id) in ids.enumerated() {
                 group.addTask {
@@ -180,6 +175,40 @@ struct Ceph: Sendable {
         for index in 0..<osds {
             try await start(OSDName.text(index), ["ceph-osd"] + common + ["-f", "-i", "\(index)"])
         }
+        if osds > 1 {
+            try await waitForOSDs()
+            try await run(Self.makePool)
+        }
+    }
+
+    /// With several OSDs to be done when all are up: a placement group that moves to one that comes later is not served
+    /// before the first one's lease to read it has ended, two minutes.
+    private static let makePool = ["osd pool create rbd 16", "osd pool application enable rbd rbd"]
+
+    private func waitForOSDs() async throws {
+        struct Stat: Decodable {
+            let up: Int
+            enum CodingKeys: String, CodingKey { case up = "num_up_osds" }
+        }
+        let end = ContinuousClock.now + .seconds(60)
+        while true {
+            let text = try await run(["osd stat"], ["-f", "json"])
+            let stat = text.firstIndex(of: "{").flatMap {
+                try? JSONDecoder().decode(Stat.self, from: Data(text[$0...].utf8))
+            }
+            if stat?.up == osds { return }
+            guard ContinuousClock.now < end else {
+                throw LabError("\(osds) OSDs", "do not come up: \(text)", remedy: "see \(daemons)/*.log")
+            }
+        }
+    }
+
+    /// Gives the monitor commands, all to one interpreter: to start it takes longer than they do.
+    @discardableResult
+    private func run(_ commands: [String], _ options: [String] = []) async throws -> String {
+        try await Command.check(
+            prefix + ["ceph", "-c", configuration, "--connect-timeout", "30"] + options,
+            input: Array((commands.joined(separator: "\n") + "\nquit\n").utf8), timeout: .seconds(60))
     }
 
     /// Starts the manager. No I/O waits for it, and it loads its modules for seconds: better last.
