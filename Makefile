@@ -97,8 +97,8 @@ test-vhost: kernel kernel-debug build .build/release/vm-boot
 	ld -m elf_i386 --oformat binary -Ttext 0x7c00 -o $@ $@.o
 
 ## test-in-flight: live, whatever may escape a drain, a fencing or a reservation (some ten minutes)
-test-in-flight: kernel kernel-debug build
-	CLIO_TEST_IN_FLIGHT=1 swift test --no-parallel --filter 'ClusterTests.InFlightTests'
+test-in-flight: kernel kernel-debug build .build/release/ioc-pr
+	CLIO_TEST_IN_FLIGHT=1 swift test --no-parallel --filter 'ClusterTests.(InFlight|RegistryLive|RegistryDebug)Tests'
 
 ## sim: the relay's protocol against random faults (SEEDS= how many, SEED= one again, BREAK= a rule, MUTANTS=1 each rule)
 sim:
