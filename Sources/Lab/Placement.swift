@@ -6,6 +6,8 @@ import Reservations
 public struct Placement: Sendable, Equatable {
     /// The group's object, with member records and beats.
     public var group: Int
+    /// The pool's settings of images, which librbd reads whenever it opens one.
+    public var pool: Int
     /// The object with the image's reservation state.
     public var state: Int
     /// The object that gives the image's id by its name.
@@ -68,7 +70,7 @@ extension Lab {
             throw LabError("image \(name)", "rbd info says what cannot be read: \(text)")
         }
         let special = [
-            "clio.group.default", ReservationState.objectName(imageID: info.id), "rbd_id.\(image)",
+            "clio.group.default", "rbd_info", ReservationState.objectName(imageID: info.id), "rbd_id.\(image)",
             "rbd_header.\(info.id)",
         ]
         let data = (0..<count).map { number in
@@ -77,8 +79,8 @@ extension Lab {
         }
         let osds = try await primaries(of: special + data, pool: pool)
         return Placement(
-            group: osds[0], state: osds[1], id: osds[2], header: osds[3], objects: Array(osds.dropFirst(4)),
-            objectSize: info.objectSize)
+            group: osds[0], pool: osds[1], state: osds[2], id: osds[3], header: osds[4],
+            objects: Array(osds.dropFirst(5)), objectSize: info.objectSize)
     }
 
     /// The primary OSD of each of `objects`, whether they exist or not.

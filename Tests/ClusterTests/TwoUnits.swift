@@ -24,7 +24,8 @@ struct TwoUnits: Sendable {
     private init(_ lab: Lab) async throws {
         self.lab = lab
         let own = try await lab.placement(objects: 1)
-        let free = Set(0..<lab.options.osds).subtracting([own.group, own.id, own.header, own.state] + own.objects)
+        let free = Set(0..<lab.options.osds).subtracting(
+            [own.group, own.pool, own.id, own.header, own.state] + own.objects)
         for number in 1...200 {
             let placement = try await Self.create("unit\(number)", lab)
             guard free.contains(placement.state), Self.isElsewhere(placement), let data = placement.onlyData else {
@@ -158,9 +159,9 @@ extension TwoUnits {
 
 extension Trait where Self == TwoUnits.SuiteLab {
     static func twoUnits(_ kernel: KernelFlavour = .clio, gateways: Int = 2) -> Self {
-        // One OSD more than the group and LUN 0 can need.
+        // One OSD more than the group, the pool and LUN 0 can need.
         Self(
             options: LabOptions(
-                name: "units-test", gateways: gateways, initiators: 0, osds: 6, luns: 1, size: 256 << 20, kernel: kernel))
+                name: "units-test", gateways: gateways, initiators: 0, osds: 7, luns: 1, size: 256 << 20, kernel: kernel))
     }
 }
