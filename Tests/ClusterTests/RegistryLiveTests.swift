@@ -319,7 +319,8 @@ struct RegistryLiveTests {
             let held = units.held
             let image = try await units.imageElsewhere()
             let hosts = [
-                try await held.host("host", "gw1", lun: units.other), try await held.host("host", "gw2", lun: units.other),
+                try await held.host("host", "gw1", lun: units.other),
+                try await held.host("host", "gw2", lun: units.other),
             ]
             var epochs: [Double] = []
             for gateway in ["gw1", "gw2"] { epochs.append(try await units.figure(gateway, "clio_lease_epoch")) }
@@ -379,7 +380,8 @@ struct RegistryLiveTests {
 
 /// What only a kernel sees that looks for what goes wrong unnoticed: KASAN, lockdep, sleeping where one must not.
 @Suite(
-    "Registry and krbd, debug kernel", .serialized, .twoUnits(.debug), .enabled(if: whole, note), .timeLimit(.minutes(10)))
+    "Registry and krbd, debug kernel", .serialized, .twoUnits(.debug), .enabled(if: whole, note),
+    .timeLimit(.minutes(10)))
 struct RegistryDebugTests {
     /// Guards: a resize, which krbd tells consumers of, and reservations or resets take two locks in two orders.
     @Test func resizesReservationsAndResets() async throws {
@@ -444,7 +446,9 @@ struct RegistryDebugTests {
                 try await units.lab.cut("gw1", from: .oneOSD(held.data))
                 let wasOver = read.isSettled
                 let aborted = try await host.startAborting(read).value(within: .seconds(10))
-                #expect(wasOver || aborted == .complete || aborted == .taskDoesNotExist, "step \(step): \(aborted as Any)")
+                #expect(
+                    wasOver || aborted == .complete || aborted == .taskDoesNotExist,
+                    "step \(step): \(aborted.map { "\($0)" } ?? "no answer")")
                 print("step \(step): \(wasOver ? "answered" : "aborted")")
                 try await units.lab.resume(osd)
                 try await units.lab.heal("gw1")

@@ -162,6 +162,7 @@ extension Trait where Self == TwoUnits.SuiteLab {
         // One OSD more than the group, the pool and LUN 0 can need.
         Self(
             options: LabOptions(
-                name: "units-test", gateways: gateways, initiators: 0, osds: 7, luns: 1, size: 256 << 20, kernel: kernel))
+                name: "units-test", gateways: gateways, initiators: 0, osds: 7, luns: 1, size: 256 << 20,
+                kernel: kernel))
     }
 }

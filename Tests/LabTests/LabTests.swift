@@ -232,7 +232,8 @@ import Testing
     }
 
     @Test func blocksOfAnOSD() {
-        let placement = Placement(group: 0, pool: 0, state: 1, id: 0, header: 0, objects: [1, 2, 0, 2], objectSize: 4 << 20)
+        let placement = Placement(
+            group: 0, pool: 0, state: 1, id: 0, header: 0, objects: [1, 2, 0, 2], objectSize: 4 << 20)
         #expect(placement.onlyData == 2)
         #expect(placement.block(on: 2) == 8192)
         #expect(placement.block(on: 2, skipping: 1) == 3 * 8192)
