@@ -116,9 +116,18 @@ public final class ISCSISession {
     static func reply(_ task: UnsafeMutablePointer<scsi_task>) -> SCSIReply? {
         guard (0...0xFF).contains(task.pointee.status) else { return nil }
         let received = Array(UnsafeBufferPointer(start: task.pointee.datain.data, count: Int(task.pointee.datain.size)))
-        guard task.pointee.status != 0 else { return SCSIReply(status: 0, data: received, sense: nil) }
+        let residual =
+            switch task.pointee.residual_status {
+            case SCSI_RESIDUAL_UNDERFLOW: Int(task.pointee.residual)
+            case SCSI_RESIDUAL_OVERFLOW: -Int(task.pointee.residual)
+            default: 0
+            }
+        guard task.pointee.status != 0 else {
+            return SCSIReply(status: 0, data: received, sense: nil, residual: residual)
+        }
         // RFC 7143, 11.4.7: two bytes of length stand before the sense data.
-        return SCSIReply(status: Int(task.pointee.status), data: [], sense: Sense(Array(received.dropFirst(2))))
+        return SCSIReply(
+            status: Int(task.pointee.status), data: [], sense: Sense(Array(received.dropFirst(2))), residual: residual)
     }
 
     /// Sends a command whose status has to be GOOD, and returns its data.

@@ -8,6 +8,9 @@ public struct SCSIReply: Sendable {
     public let data: [UInt8]
     /// The sense data that came with a CHECK CONDITION.
     public let sense: Sense?
+    /// Bytes of the command's buffer that were not transferred; less than zero: that it was too short for (RFC 7143,
+    /// 11.4.5.1 and 11.4.5.2).
+    public var residual = 0
 
     /// Whether the status is GOOD.
     public var isGood: Bool { status == 0 }

@@ -99,20 +99,25 @@ extension Lab {
         return paths
     }
 
-    /// The reservations of a unit, as RADOS has them.
-    public func reservations(lun: Int = 0) async throws -> ReservationState {
+    /// The object that keeps the reservations of a unit, and its pool.
+    public func reservationsObject(lun: Int = 0) async throws -> (pool: String, object: String) {
         guard let unit = description().luns.first(where: { $0.lun == lun }) else {
             throw LabError("LUN \(lun)", "is not in the lab")
         }
         let info = try await hostCheck(["rbd", "info", "\(unit.pool)/\(unit.image)"])
         guard let id = info.split(separator: "\n").first(where: { $0.contains("\tid: ") })?.split(separator: " ").last
         else { throw LabError("\(unit.pool)/\(unit.image)", "has no id: \(info)") }
-        let object = ReservationState.objectName(imageID: String(id))
-        guard try await hostCheck(["rados", "-p", unit.pool, "ls"]).split(separator: "\n").contains(Substring(object))
+        return (unit.pool, ReservationState.objectName(imageID: String(id)))
+    }
+
+    /// The reservations of a unit, as RADOS has them.
+    public func reservations(lun: Int = 0) async throws -> ReservationState {
+        let (pool, object) = try await reservationsObject(lun: lun)
+        guard try await hostCheck(["rados", "-p", pool, "ls"]).split(separator: "\n").contains(Substring(object))
         else { return ReservationState() }
         let file = FileManager.default.temporaryDirectory.appendingPathComponent("\(object).\(UUID())")
         defer { try? FileManager.default.removeItem(at: file) }
-        try await hostCheck(["rados", "-p", unit.pool, "get", object, file.path])
+        try await hostCheck(["rados", "-p", pool, "get", object, file.path])
         return try ReservationState(decoding: Array(Data(contentsOf: file)))
     }
 

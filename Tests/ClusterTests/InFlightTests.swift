@@ -5,15 +5,13 @@ import Initiator
 import Lab
 import Testing
 
-/// `make test-in-flight` runs all of them, `make test` those of the first kind of each.
-private let whole = ProcessInfo.processInfo.environment["CLIO_TEST_IN_FLIGHT"] != nil
-private let note: Comment = "make test-in-flight"
-
 /// No command in flight escapes: not by a task management function that waits for it, not by a thread that waits for the
 /// device, not by the end of its session.
+///
+/// Copies, nodes that come or go, and what hosts are told are in files of their own.
 @Suite("In flight", .serialized, .timeLimit(.minutes(5)))
 struct InFlightTests {
-    private typealias Stuck = StuckCommands
+    typealias Stuck = StuckCommands
 
     // MARK: Old data over new
 
@@ -23,7 +21,7 @@ struct InFlightTests {
         try await Stuck.with { stuck in
             let block = try stuck.block()
             let victim = try await stuck.host("victim", "gw1")
-            try await abort(stuck, victim, stuckAt: block)
+            try await stuck.abort(victim, stuckAt: block)
             await victim.drop()
             try await Task.sleep(for: Stuck.bound)
             let other = try await stuck.host("victim", "gw2")
@@ -38,9 +36,9 @@ struct InFlightTests {
             let block = try stuck.block()
             let victim = try await stuck.host("victim", "gw1")
             let fencer = try await stuck.host("fencer", "gw2")
-            try await arm(stuck, victim: victim, fencer: fencer)
-            try await abort(stuck, victim, stuckAt: block)
-            let preempt = fencer.start(Self.preemptAndAbort, lun: stuck.lun)
+            try await stuck.arm(victim: victim, fencer: fencer)
+            try await stuck.abort(victim, stuckAt: block)
+            let preempt = fencer.start(Stuck.preemptAndAbort, lun: stuck.lun)
             // The victim lives, so nothing settles its write but the path that heals.
             #expect(try await preempt.value(within: .seconds(5)) == nil, "GOOD, and the write may still land")
             if !preempt.isSettled { try await stuck.lab.heal("gw1") }
@@ -51,14 +49,14 @@ struct InFlightTests {
     }
 
     /// Guards: a reset says COMPLETE although a write that ABORT TASK waits for may still land.
-    @Test(.enabled(if: whole, note), arguments: [TaskManagement.logicalUnitReset, .clearTaskSet], ["gw1", "gw2"])
+    @Test(.whole, arguments: [TaskManagement.logicalUnitReset, .clearTaskSet], ["gw1", "gw2"])
     func aResetDoesNotWaitForAnAbortedWrite(function: TaskManagement, gateway: String) async throws {
         try await Stuck.with { stuck in
             let block = try stuck.block()
             let victim = try await stuck.host("victim", "gw1")
             let manager = try await stuck.host("manager", gateway)
             let writer = try await stuck.host("writer", "gw2")
-            try await abort(stuck, victim, stuckAt: block)
+            try await stuck.abort(victim, stuckAt: block)
             await victim.drop()
             // Where the gateway itself is fenced there is no answer, and nothing is claimed.
             let response = try? await manager.startManaging(function, lun: stuck.lun).value(within: .seconds(60))
@@ -107,7 +105,7 @@ struct InFlightTests {
 
     /// Guards: with all tags of a device's queue taken, receive threads wait for one, and with them all else on their
     /// connections.
-    @Test(.enabled(if: whole, note)) func noTagIsFree() async throws {
+    @Test(.whole) func noTagIsFree() async throws {
         try await Stuck.with { stuck in
             let elsewhere = try stuck.blockElsewhere()
             let hosts = try await (1...4).asyncMap { try await stuck.host("host\($0)", "gw1") }
@@ -151,7 +149,7 @@ struct InFlightTests {
             // Told that the ports of the other gateway are unavailable, if it is fenced.
             try await there.ready(lun: stuck.lun)
             let again = there.start(preempt, lun: stuck.lun)
-            try await stuck.until(.seconds(20), "the key is gone") { try await !isRegistered(stuck, 0xA) }
+            try await stuck.until(.seconds(20), "the key is gone") { try await !stuck.isRegistered(0xA) }
             // The victim learns of it, and comes back.
             var back = victim.start(.testUnitReady, lun: stuck.lun)
             try await stuck.until(.seconds(20), "the key is back") {
@@ -159,18 +157,18 @@ struct InFlightTests {
                     back = victim.start(
                         .persistentReserveOut(.registerAndIgnoreExistingKey, actionKey: 0xA), lun: stuck.lun)
                 }
-                return try await isRegistered(stuck, 0xA)
+                return try await stuck.isRegistered(0xA)
             }
             print("PREEMPT \(again.isSettled ? "is" : "is not") answered")
             try await stuck.lab.heal("gw1")
             #expect(try await again.value(within: .seconds(30))?.isGood == true)
             try await stuck.waitForQuiet("gw1", stuck.placement.state)
-            #expect(try await isRegistered(stuck, 0xA), "the key that was registered last is gone")
+            #expect(try await stuck.isRegistered(0xA), "the key that was registered last is gone")
         }
     }
 
     /// Guards: an ORDERED command that waits for others is executed after its session has ended.
-    @Test(.enabled(if: whole, note)) func anOrderedWriteOutlivesItsSession() async throws {
+    @Test(.whole) func anOrderedWriteOutlivesItsSession() async throws {
         try await Stuck.with { stuck in
             let (first, second) = (try stuck.block(), try stuck.blockElsewhere())
             let victim = try await stuck.host("victim", "gw1", attributes: true)
@@ -197,9 +195,9 @@ struct InFlightTests {
         try await Stuck.with { stuck in
             let victim = try await stuck.host("victim", "gw1")
             let fencer = try await stuck.host("fencer", "gw1")
-            try await arm(stuck, victim: victim, fencer: fencer)
+            try await stuck.arm(victim: victim, fencer: fencer)
             try await stuck.lab.pause("osd.\(stuck.placement.state)")
-            let preempt = fencer.start(Self.preemptAndAbort, lun: stuck.lun)
+            let preempt = fencer.start(Stuck.preemptAndAbort, lun: stuck.lun)
             try await Task.sleep(for: .seconds(5))
             let abort = fencer.startAborting(preempt)
             try await Task.sleep(for: .seconds(5))
@@ -218,8 +216,57 @@ struct InFlightTests {
         }
     }
 
+    /// Guards: PREEMPT AND ABORT aborts reads of the host that sends it, as those of udev after a registration (Teigland,
+    /// target-devel, 2026-06-23), and waits for them in the thread that would read their acknowledgement: with the stock
+    /// kernel the session, and every login to that portal, waits for ever.
+    @Test(arguments: Stuck.isWhole ? [KernelFlavour.clio, .stock] : [.clio])
+    func preemptAndAbortWhileUdevReads(kernel: KernelFlavour) async throws {
+        try await Stuck.with(kernel: kernel, gateways: 1, initiators: 1) { stuck in
+            let (lab, block) = (stuck.lab, try stuck.block())
+            func node(_ script: String) async throws { try await lab.check("ini1", ["sh", "-ec", script]) }
+            let portal = try #require(lab.description().nodes.first { $0.name == "gw1" }?.portal)
+            let disk = "/dev/disk/by-path/ip-\(portal)-iscsi-\(Lab.targetName)-lun-\(stuck.lun)"
+            let persist = "sg_persist --no-inquiry --out"
+            try await node("iscsiadm -m discovery -t st -p \(portal); iscsiadm -m node --login; udevadm settle")
+            // Until its unit attentions are over.
+            let register = "\(persist) --register-ignore --param-sark=0xB \(disk)"
+            try await node("for i in $(seq 8); do ! \(register) || exit 0; done; exit 1")
+            let victim = try await stuck.host("victim", "gw1")
+            try await victim.good(.persistentReserveOut(.register, actionKey: 0xA), lun: stuck.lun)
+            try await victim.good(.persistentReserveOut(.reserve, key: 0xA, type: 5), lun: stuck.lun)
+
+            try await stuck.hold("gw1", from: stuck.data)
+            let read = "dd if=\(disk) of=/run/block bs=512 skip=\(block) count=1 iflag=direct && touch /run/read"
+            try await node("(\(read)) > /dev/null 2>&1 &")
+            try await stuck.waitForRequests("gw1", stuck.data)
+            let preempt =
+                "\(persist) --preempt-abort --param-rk=0xB --param-sark=0xA --prout-type=5 \(disk) && touch /run/preempted"
+            try await node("(\(preempt)) > /dev/null 2>&1 &")
+            func exists(_ file: String) async throws -> Bool {
+                try await lab.exec("ini1", ["test", "-e", file]).status == 0
+            }
+            guard kernel != .stock else {
+                // Reads that are not stuck would end as these do.
+                try await Task.sleep(for: .seconds(2))
+                try await lab.heal("gw1")
+                try await stuck.waitForQuiet("gw1", stuck.data)
+                let waits = "for p in /proc/[0-9]*; do grep -q ^State:.D $p/status && cat $p/comm; done"
+                try await stuck.until(.seconds(60), "threads of the session wait for each other") {
+                    let names = try await lab.exec("gw1", ["sh", "-c", waits]).outputText.split(separator: "\n")
+                    return names.contains("iscsi_trx") && names.contains("iscsi_ttx")
+                }
+                return #expect(try await !exists("/run/preempted"))
+            }
+            try await stuck.until(.seconds(10), "PREEMPT AND ABORT is answered") { try await exists("/run/preempted") }
+            #expect(try await !exists("/run/read"), "the read is not preempted, and not waited for")
+            try await lab.heal("gw1")
+            try await stuck.until(.seconds(30), "the read is answered") { try await exists("/run/read") }
+            #expect(try await victim.send(.write(block, Stuck.old), lun: stuck.lun).sense?.additional == 0x2A05)
+        }
+    }
+
     /// Guards: a healthy host is dropped, for the thread that would read its answer to a ping waits for an OSD.
-    @Test(.enabled(if: whole, note), arguments: WithoutData.allCases)
+    @Test(.whole, arguments: WithoutData.allCases)
     func aSlowOSDDropsAHealthyHost(command: WithoutData) async throws {
         try await Stuck.with { stuck in
             let block = try stuck.block()
@@ -235,51 +282,16 @@ struct InFlightTests {
         }
     }
 
-    // MARK: Crashes
-
-    /// Guards: the children of an EXTENDED COPY are gone while a reset that came from another gateway holds them.
-    @Test(.enabled(if: whole, note)) func copiesAndResetsCorruptLists() async throws {
-        try await Stuck.with(kernel: .debug) { stuck in
-            let copier = try await stuck.host("copier", "gw1")
-            let manager = try await stuck.host("manager", "gw2")
-            let naa = try await naa(stuck, copier)
-            let end = ContinuousClock.now + .seconds(15)
-            async let copies: Int = {
-                var good = 0
-                while ContinuousClock.now < end {
-                    let copy = SCSICommand.extendedCopy(
-                        from: .init(naa: naa, lba: 0), to: .init(naa: naa, lba: 32768), blocks: 8192)
-                    guard let reply = try? await copier.send(copy, lun: stuck.lun) else { break }
-                    if reply.isGood { good += 1 }
-                }
-                return good
-            }()
-            while ContinuousClock.now < end {
-                _ = try await manager.startManaging(.logicalUnitReset, lun: stuck.lun).value(within: .seconds(20))
-            }
-            // The consoles are looked at at the end.
-            #expect(await copies > 0)
-        }
-    }
-
     // MARK: Reservations
 
     /// Guards: of two hosts that preempt the same key at once, one has its answer while the victim's write goes on through
     /// the gateway of the other.
-    @Test(.enabled(if: whole, note)) func twoPreemptAtOnce() async throws {
+    @Test(.whole) func twoPreemptAtOnce() async throws {
         try await Stuck.with { stuck in
-            let block = try stuck.block()
-            let victim = try await stuck.host("victim", "gw2")
-            let a = try await stuck.host("a", "gw1")
-            let b = try await stuck.host("b", "gw2")
-            try await arm(stuck, victim: victim, fencer: a)
-            try await b.good(.persistentReserveOut(.register, actionKey: 0xC), lun: stuck.lun)
-            try await stuck.hold("gw2", from: stuck.data)
-            _ = victim.start(.write(block, Stuck.old), lun: stuck.lun)
-            try await stuck.waitForRequests("gw2", stuck.data)
+            let (block, a, b) = try await stuck.stickVictim(at: "gw2", others: ("gw1", "gw2"))
             // A's event reaches the other gateway later than its change of the state.
             try await stuck.lab.slow("gw2", from: stuck.placement.group, Slowness(delay: .milliseconds(700)))
-            let first = a.start(Self.preemptAndAbort, lun: stuck.lun)
+            let first = a.start(Stuck.preemptAndAbort, lun: stuck.lun)
             try await Task.sleep(for: .milliseconds(30))
             _ = b.start(.persistentReserveOut(.preemptAndAbort, key: 0xC, actionKey: 0xA, type: 5), lun: stuck.lun)
             var reply = try await first.value(within: .seconds(40))
@@ -295,22 +307,14 @@ struct InFlightTests {
     }
 
     /// Guards: a host that asks is told that a key is gone while the gateway of the victim still lets it write.
-    @Test(.enabled(if: whole, note)) func aKeyIsShownGoneTooEarly() async throws {
+    @Test(.whole) func aKeyIsShownGoneTooEarly() async throws {
         try await Stuck.with { stuck in
-            let block = try stuck.block()
-            let victim = try await stuck.host("victim", "gw1")
-            let fencer = try await stuck.host("fencer", "gw2")
-            let agent = try await stuck.host("agent", "gw2")
-            try await arm(stuck, victim: victim, fencer: fencer)
-            try await agent.good(.persistentReserveOut(.register, actionKey: 0xC), lun: stuck.lun)
-            try await stuck.hold("gw1", from: stuck.data)
-            _ = victim.start(.write(block, Stuck.old), lun: stuck.lun)
-            try await stuck.waitForRequests("gw1", stuck.data)
-            let preempt = fencer.start(Self.preemptAndAbort, lun: stuck.lun)
+            let (block, fencer, agent) = try await stuck.stickVictim(at: "gw1", others: ("gw2", "gw2"))
+            let preempt = fencer.start(Stuck.preemptAndAbort, lun: stuck.lun)
             // Whoever asks meanwhile is shown the key, or waits until the victim can write no more.
             let isGone = Mutexed(false)
             async let asks: Void = {
-                try await stuck.until(.seconds(60), "the key is gone") { try await !keys(stuck, agent).contains(0xA) }
+                try await stuck.until(.seconds(60), "the key is gone") { try await !stuck.keys(agent).contains(0xA) }
                 isGone.change { $0 = true }
             }()
             try await Task.sleep(for: .seconds(5))
@@ -327,7 +331,7 @@ struct InFlightTests {
 
     /// Guards: a COMPARE AND WRITE that was done and whose answer was lost is sent again by the gateway, compares with its own
     /// data, and is called a miscompare.
-    @Test(.enabled(if: whole, note)) func compareAndWriteThatIsSentAgain() async throws {
+    @Test(.whole) func compareAndWriteThatIsSentAgain() async throws {
         try await Stuck.with { stuck in
             for setting in ["osd_pg_log_dups_tracked 10", "osd_min_pg_log_entries 10", "osd_max_pg_log_entries 20"] {
                 try await stuck.lab.hostCheck(
@@ -358,120 +362,6 @@ struct InFlightTests {
             #expect(reply?.isMiscompare == false, "it was done: \(reply.map { "\($0)" } ?? "no answer")")
             #expect(reply?.isGood == true || reply?.sense?.key == 0x0B, "\(reply.map { "\($0)" } ?? "no answer")")
         }
-    }
-
-    // MARK: What hosts are told
-
-    /// Guards: past `hold` a host is told LOGICAL UNIT NOT READY, an error, and not BUSY.
-    @Test(.enabled(if: whole, note)) func pastHoldHostsAreTold() async throws {
-        try await Stuck.with { stuck in
-            let host = try await stuck.host("host", "gw1")
-            // A peer that is silent, and that nobody can fence.
-            try await stuck.lab.pause("mon.a")
-            try await stuck.lab.freeze("gw2")
-            var told: [SCSIReply] = []
-            try await stuck.until(.seconds(30), "commands are held back") {
-                let reply = try await host.send(.read(0, blocks: 1), lun: stuck.lun)
-                if !reply.isGood { told.append(reply) }
-                return told.contains { $0.isBusy } || told.count >= 10
-            }
-            #expect(told.contains { $0.isBusy }, "\(told)")
-            #expect(!told.contains { $0.sense?.key == 0x02 }, "\(told)")
-            try await stuck.lab.resume("mon.a")
-            try await stuck.lab.thaw("gw2")
-        }
-    }
-
-    /// Guards: of two sessions of one initiator name one takes the unit attention of the other.
-    @Test(.enabled(if: whole, note)) func eachSessionHasItsUnitAttention() async throws {
-        try await Stuck.with { stuck in
-            let sessions = [
-                try await stuck.host("host", "gw1", isid: 1), try await stuck.host("host", "gw1", isid: 2),
-            ]
-            let manager = try await stuck.host("manager", "gw2")
-            #expect(try await manager.manage(.logicalUnitReset, lun: stuck.lun) == .complete)
-            for session in sessions { #expect(try await attentions(stuck, session).contains(0x2903)) }
-        }
-    }
-
-    /// Guards: a unit attention that is reported takes the others with it.
-    @Test(.enabled(if: whole, note)) func noUnitAttentionSwallowsAnother() async throws {
-        try await Stuck.with { stuck in
-            let host = try await stuck.host("host", "gw1")
-            let witness = try await stuck.host("witness", "gw1")
-            let clio = try stuck.lab.executable("clio")
-            try await stuck.lab.check("gw2", [clio, "node", "down"])
-            try await stuck.until(.seconds(20), "states have changed") {
-                try await attentions(stuck, witness).contains(0x2A06)
-            }
-            let image = try #require(stuck.lab.description().luns.first { $0.lun == stuck.lun })
-            try await stuck.lab.hostCheck(
-                ["rbd", "resize", "--no-progress", "--size", "512M", "\(image.pool)/\(image.image)"])
-            try await stuck.until(.seconds(20), "the capacity has changed") {
-                try await attentions(stuck, witness).contains(0x2A09)
-            }
-            let found = try await attentions(stuck, host)
-            #expect(found.contains(0x2A06))
-            #expect(found.contains(0x2A09))
-        }
-    }
-
-    // MARK: Hosts
-
-    private static let preemptAndAbort = SCSICommand.persistentReserveOut(
-        .preemptAndAbort, key: 0xB, actionKey: 0xA, type: 5)
-
-    /// Two hosts register, and the second reserves the unit for those that are registered.
-    private func arm(_ stuck: Stuck, victim: Initiator.Nexus, fencer: Initiator.Nexus) async throws {
-        try await victim.good(.persistentReserveOut(.register, actionKey: 0xA), lun: stuck.lun)
-        try await fencer.good(.persistentReserveOut(.register, actionKey: 0xB), lun: stuck.lun)
-        try await fencer.good(.persistentReserveOut(.reserve, key: 0xB, type: 5), lun: stuck.lun)
-    }
-
-    /// A write of gw1's is stuck, and ABORT TASK waits for it.
-    private func abort(_ stuck: Stuck, _ victim: Initiator.Nexus, stuckAt block: UInt64) async throws {
-        try await stuck.hold("gw1", from: stuck.data)
-        let write = victim.start(.write(block, Stuck.old), lun: stuck.lun)
-        try await stuck.waitForRequests("gw1", stuck.data)
-        let aborted = victim.startAborting(write)
-        #expect(try await aborted.value(within: .seconds(1)) == nil, "it waits for the write")
-    }
-
-    /// Additional senses of all unit attentions that wait for a nexus.
-    private func attentions(_ stuck: Stuck, _ nexus: Initiator.Nexus) async throws -> Set<UInt16> {
-        var found: Set<UInt16> = []
-        for _ in 0..<8 {
-            let reply = try await nexus.send(.testUnitReady, lun: stuck.lun)
-            guard let sense = reply.sense, sense.key == 0x06 else { break }
-            found.insert(sense.additional)
-        }
-        return found
-    }
-
-    private func keys(_ stuck: Stuck, _ nexus: Initiator.Nexus) async throws -> Set<UInt64> {
-        try await nexus.ready(lun: stuck.lun)
-        let data = try await nexus.good(.persistentReserveIn(.readKeys), lun: stuck.lun)
-        return Set(
-            stride(from: 8, to: data.count - 7, by: 8).map { start in
-                data[start..<start + 8].reduce(0) { $0 << 8 | UInt64($1) }
-            })
-    }
-
-    /// Whether RADOS has a registration with this key.
-    private func isRegistered(_ stuck: Stuck, _ key: UInt64) async throws -> Bool {
-        try await stuck.lab.reservations(lun: stuck.lun).registrations.contains { $0.key == key }
-    }
-
-    /// The NAA designator of the LUN.
-    private func naa(_ stuck: Stuck, _ nexus: Initiator.Nexus) async throws -> [UInt8] {
-        let page = try await nexus.good(.inquiry(page: 0x83, length: 1024), lun: stuck.lun)
-        var rest = page.dropFirst(4)
-        while rest.count >= 4 {
-            let (kind, length) = (rest[rest.startIndex + 1], Int(rest[rest.startIndex + 3]))
-            if kind & 0x3F == 3 { return Array(rest.dropFirst(4).prefix(length)) }
-            rest = rest.dropFirst(4 + length)
-        }
-        throw LabError("VPD page 83h", "has no NAA designator")
     }
 }
 

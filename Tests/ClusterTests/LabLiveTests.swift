@@ -235,6 +235,80 @@ struct LabLiveTests {
         #expect(running?.reason == "runs already")
     }
 
+    /// `cut` from one OSD, `slow` and `pause`, each by what becomes of reads of two OSDs.
+    @Test func oneOSD() async throws {
+        var options = options("osd", gateways: 1, initiators: 0)
+        options.osds = 2
+        try await withLab(options) { lab in
+            let placement = try await lab.placement(objects: 16)
+            let cut = placement.objects[0]
+            let other = 1 - cut
+            /// Begins a read of an OSD, and returns the file that says that it has ended.
+            func read(_ osd: Int, _ number: Int = 0) async throws -> String {
+                let block = try #require(placement.block(on: osd)) + UInt64(number)
+                let done = "/run/read.\(UUID())"
+                let dd = "dd if=/dev/rbd0 of=/dev/null bs=512 skip=\(block) count=1 iflag=direct && touch \(done)"
+                try await lab.check("gw1", ["sh", "-c", "(\(dd)) > /dev/null 2>&1 &"])
+                return done
+            }
+            func isDone(_ file: String) async throws -> Bool {
+                try await lab.exec("gw1", ["test", "-e", file]).status == 0
+            }
+            func ends(_ file: String) async throws -> Bool {
+                for _ in 0..<300 {
+                    if try await isDone(file) { return true }
+                    try await Task.sleep(for: .milliseconds(100))
+                }
+                return false
+            }
+            /// The other OSD answers; who asked this one before waits still.
+            func onlyWaits(_ file: String) async throws {
+                #expect(try await ends(try await read(other)))
+                #expect(try await !isDone(file))
+            }
+
+            try await lab.cut("gw1", from: .oneOSD(cut))
+            #expect(try lab.cuts("gw1") == [.oneOSD(cut)])
+            let vanished = try await read(cut)
+            try await onlyWaits(vanished)
+            try await lab.heal("gw1")
+            #expect(try await ends(vanished), "TCP sends it again")
+
+            try await lab.slow("gw1", from: cut, Slowness(delay: .seconds(3600)))
+            let held = try await read(cut)
+            try await onlyWaits(held)
+            try await lab.heal("gw1")
+            #expect(try await ends(held))
+
+            let start = ContinuousClock.now
+            try await lab.slow("gw1", from: cut, Slowness(delay: .milliseconds(400)))
+            #expect(try await ends(try await read(cut)))
+            #expect(ContinuousClock.now - start >= .milliseconds(800), "both directions are slow")
+
+            try await lab.slow("gw1", from: cut, Slowness(loss: 1))
+            #expect(try lab.slowness("gw1") == [cut: Slowness(loss: 1)])
+            let lost = try await read(cut)
+            try await onlyWaits(lost)
+            try await lab.slow("gw1", from: cut, Slowness(loss: 0.2))
+            #expect(try await ends(lost), "TCP sends again what is lost")
+            try await lab.heal("gw1")
+            #expect(try lab.slowness("gw1") == [:])
+
+            try await lab.pause("osd.\(cut)")
+            #expect(lab.isPaused("osd.\(cut)"))
+            let paused = try await read(cut)
+            try await onlyWaits(paused)
+            try await lab.resume("osd.\(cut)")
+            #expect(!lab.isPaused("osd.\(cut)"))
+            #expect(try await ends(paused))
+
+            await #expect(throws: LabError.self) { try await lab.cut("gw1", from: .oneOSD(2)) }
+            await #expect(throws: LabError.self) { try await lab.slow("gw1", from: 2, Slowness(loss: 1)) }
+            await #expect(throws: LabError.self) { try await lab.slow("gw1", from: cut, Slowness()) }
+            await #expect(throws: LabError.self) { try await lab.pause("osd.2") }
+        }
+    }
+
     /// A run that was killed half-way leaves processes, a namespace, a folder; the next one clears them away.
     @Test func aPreviousRunThatDied() async throws {
         let options = options("died", gateways: 1, initiators: 0)

@@ -23,12 +23,16 @@ struct StuckCommands: Sendable {
     static let bound = Duration.seconds(20)
 
     /// Brings up a lab for `body`; whatever happens, all that is held goes on at its end, and all sessions are dropped.
+    ///
+    /// - Parameter isKnown: whether a problem on a console is what the test is about.
     static func with(
-        kernel: KernelFlavour = .clio, gateways: Int = 2, _ body: (StuckCommands) async throws -> Void
+        kernel: KernelFlavour = .clio, gateways: Int = 2, initiators: Int = 0,
+        isKnown: (ConsoleProblem, Lab) -> Bool = { _, _ in false }, _ body: (StuckCommands) async throws -> Void
     ) async throws {
         let options = LabOptions(
-            name: "stuck-test", gateways: gateways, initiators: 0, osds: 4, luns: 6, size: 256 << 20, kernel: kernel)
-        try await withLab(options) { lab in
+            name: "stuck-test", gateways: gateways, initiators: initiators, osds: 4, luns: 6, size: 256 << 20,
+            kernel: kernel)
+        try await withLab(options, isKnown: isKnown) { lab in
             let stuck = try await StuckCommands(lab)
             do {
                 try await body(stuck)
@@ -49,6 +53,18 @@ struct StuckCommands: Sendable {
             return
         }
         throw LabError("the lab's images", "each has its reservations at the OSD of the group's object")
+    }
+
+    /// Another unit, whose reservations do not depend on the OSD with data only, and a block of it that does not either.
+    func anotherUnit() async throws -> (lun: Int, block: UInt64) {
+        for other in 0..<lab.options.luns where other != lun {
+            let placement = try await lab.placement(lun: other, objects: lab.options.size >> 22)
+            guard placement.state != data, let osd = placement.objects.first(where: { $0 != data }),
+                let block = placement.block(on: osd)
+            else { continue }
+            return (other, block)
+        }
+        throw LabError("the lab's images", "all others have their reservations at \(data)")
     }
 
     /// All that is held goes on, and all sessions are dropped.
@@ -135,21 +151,26 @@ struct StuckCommands: Sendable {
     }
 
     /// Writes a block, again and again until it is taken.
-    func write(_ nexus: Initiator.Nexus, _ block: UInt64, _ data: [UInt8] = newer) async throws {
+    ///
+    /// - Parameter lun: nil: the LUN that is used.
+    func write(
+        _ nexus: Initiator.Nexus, _ block: UInt64, _ data: [UInt8] = newer, lun: Int? = nil
+    ) async throws {
         var reply: SCSIReply?
         try await until(.seconds(60), "a write is taken") {
-            reply = try await nexus.send(.write(block, data), lun: lun)
+            reply = try await nexus.send(.write(block, data), lun: lun ?? self.lun)
             return reply?.isGood == true
         }
     }
 
     /// All that was held arrives; then the newer data has to stand in `blocks`.
     func expectNewer(
-        after gateway: String, _ blocks: UInt64..., through nexus: Initiator.Nexus,
+        after gateway: String, _ blocks: UInt64..., lun: Int? = nil, through nexus: Initiator.Nexus,
         sourceLocation: SourceLocation = #_sourceLocation
     ) async throws {
         try await lab.heal(gateway)
         for osd in [data, placement.state] { try await waitForQuiet(gateway, osd) }
+        let lun = lun ?? self.lun
         try await nexus.ready(lun: lun)
         for block in blocks {
             let found = try await nexus.good(.read(block, blocks: 1), lun: lun)
