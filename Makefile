@@ -96,7 +96,7 @@ test-vhost: kernel kernel-debug build .build/release/vm-boot
 	as --32 -o $@.o $<
 	ld -m elf_i386 --oformat binary -Ttext 0x7c00 -o $@ $@.o
 
-## test-in-flight: live, whatever may escape a drain, a fencing or a reservation (some ten minutes)
+## test-in-flight: live, whatever may escape a drain, a fencing or a reservation (some twenty minutes)
 test-in-flight: kernel kernel-debug build .build/release/ioc-pr
 	CLIO_TEST_IN_FLIGHT=1 swift test --no-parallel --filter 'ClusterTests.(InFlight|RegistryLive|RegistryDebug)Tests'
 

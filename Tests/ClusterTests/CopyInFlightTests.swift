@@ -63,7 +63,10 @@ extension InFlightTests {
                             isDone.change { $0 = true }
                         }()
                         try await Task.sleep(for: .seconds(3))
-                        #expect(!isDone.value, "the copy may still write")
+                        // A read that is stuck at the unit itself is aborted, and the copy ends with it.
+                        if source.lun != claimed || source.lun != stuck.lun {
+                            #expect(!isDone.value, "the copy may still write")
+                        }
                         if !isDone.value { try await stuck.lab.heal("gw1") }
                         try await done
                         try await fencer.ready(lun: destination.lun)
