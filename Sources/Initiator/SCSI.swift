@@ -278,6 +278,26 @@ public struct SCSICommand: Sendable {
     }
 }
 
+extension SCSICommand {
+    /// PERSISTENT RESERVE OUT, REGISTER AND MOVE (SPC-4, 6.16.4).
+    ///
+    /// - Parameters:
+    ///   - key: RESERVATION KEY, the nexus's own.
+    ///   - newKey: SERVICE ACTION RESERVATION KEY, which the other nexus is registered with.
+    ///   - port: the relative target port identifier of the other nexus.
+    ///   - transportID: of its initiator port.
+    ///   - unregister: whether this nexus is not registered any more.
+    public static func registerAndMove(
+        key: UInt64, newKey: UInt64, to port: UInt16, transportID: [UInt8], unregister: Bool = false
+    ) -> SCSICommand {
+        let parameters =
+            key.bigEndianBytes + newKey.bigEndianBytes + [0, unregister ? 2 : 0] + port.bigEndianBytes
+            + UInt32(transportID.count).bigEndianBytes + transportID
+        return SCSICommand(
+            cdb: [0x5F, 7, 0, 0, 0] + UInt32(parameters.count).bigEndianBytes + [0], output: parameters)
+    }
+}
+
 /// Task attributes (SAM-5, 8.6), as iSCSI encodes them (RFC 7143, 11.3.1).
 public enum TaskAttribute: UInt8, Sendable, CaseIterable {
     case simple = 1

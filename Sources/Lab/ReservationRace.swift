@@ -55,12 +55,17 @@ extension Lab {
         let clock = ContinuousClock()
         let paths = try await reservationPaths(host: host, lun: lun)
         var operations: [ReservationHistory.Operation] = []
+        var random = SystemRandomNumberGenerator()
         while clock.now < end, let path = paths.randomElement() {
-            let command = Self.raceCommand(key: UInt64(host), hosts: hosts)
+            let command = Self.drawReservationCommand(
+                key: UInt64(host), hosts: hosts, types: [1, 5, 7], using: &random)
             let sent = (clock.now - begin).nanoseconds
             let reply = try await path.session.send(command, lun: lun)
             let answered = (clock.now - begin).nanoseconds
-            guard let kind = try Self.operation(command, path.nexus, reply) else { continue }
+            if reply.isAttention || reply.isTaskAborted && command.output.isEmpty { continue }
+            guard let kind = ReservationHistory.Operation.Kind(command, of: path.nexus, reply) else {
+                throw LabError("\(path.nexus)", "\(command.cdb) was answered \(reply)")
+            }
             operations.append(
                 ReservationHistory.Operation(host: host, sent: sent, answered: answered, kind: kind))
         }
@@ -79,24 +84,36 @@ extension Lab {
     /// - Parameter host: 1 to 255.
     public func reservationPaths(host: Int, lun: Int = 0) async throws -> [ReservationPath] {
         let name = "iqn.2026-11.example.clio:host\(host)"
-        // What libiscsi makes of it: of type 10b, with the number in its random part.
-        guard let port = TransportID(iscsi: name, isid: 0x80 << 40 | UInt64(host) << 16) else {
-            throw LabError(name, "is not an initiator's name")
-        }
+        let port = try Self.initiatorPort(name, isid: UInt32(host))
         var paths: [ReservationPath] = []
         for node in description().nodes {
             guard let portal = node.portal else { continue }
             let session = try await Nexus.login(
                 portal: portal, target: Self.targetName, initiator: name, isid: UInt32(host), namespace: netns)
             try await session.ready(lun: lun)
-            let relative = try await blocking(in: netns) {
-                let probe = try ISCSISession(portal: portal, target: Self.targetName)
-                return try Identity(session: probe, lun: lun).relativePort
-            }
-            guard let relative else { throw LabError(node.name, "does not name its target port") }
+            let relative = try await relativePort(portal, lun: lun)
             paths.append(ReservationPath(session: session, nexus: Reservations.Nexus(port, port: relative)))
         }
         return paths
+    }
+
+    /// What reservations call the initiator port that logs in with this name and ISID, at most 24 bits.
+    static func initiatorPort(_ name: String, isid: UInt32) throws(LabError) -> TransportID {
+        // What libiscsi makes of it: of type 10b, with the number in its random part.
+        guard let port = TransportID(iscsi: name, isid: 0x80 << 40 | UInt64(isid) << 16) else {
+            throw LabError(name, "is not an initiator's name")
+        }
+        return port
+    }
+
+    /// The relative target port identifier of a gateway's portal.
+    func relativePort(_ portal: String, lun: Int) async throws -> UInt16 {
+        let relative = try await blocking(in: netns) {
+            let probe = try ISCSISession(portal: portal, target: Self.targetName)
+            return try Identity(session: probe, lun: lun).relativePort
+        }
+        guard let relative else { throw LabError(portal, "does not name its target port") }
+        return relative
     }
 
     /// The object that keeps the reservations of a unit, and its pool.
@@ -121,33 +138,36 @@ extension Lab {
         return try ReservationState(decoding: Array(Data(contentsOf: file)))
     }
 
-    private static let readFullStatus = SCSICommand.persistentReserveIn(.readFullStatus, length: 0x4000)
+    static let readFullStatus = SCSICommand.persistentReserveIn(.readFullStatus, length: 0x4000)
 
-    private static func raceCommand(key: UInt64, hosts: Int) -> SCSICommand {
-        let other = UInt64.random(in: 1...UInt64(hosts))
-        return switch Int.random(in: 0..<12) {
+    /// A PERSISTENT RESERVE command of a host with one key among others, whose keys are 1, 2, …
+    static func drawReservationCommand(
+        key: UInt64, hosts: Int, types: [UInt8], using random: inout some RandomNumberGenerator
+    ) -> SCSICommand {
+        let other = UInt64.random(in: 1...UInt64(hosts), using: &random)
+        let type = types.randomElement(using: &random) ?? 5
+        return switch Int.random(in: 0..<12, using: &random) {
         case 0..<3: .persistentReserveOut(.registerAndIgnoreExistingKey, actionKey: key)
         case 3: .persistentReserveOut(.register, actionKey: key)
         case 4: .persistentReserveOut(.register, key: key)
-        case 5, 6: .persistentReserveOut(.reserve, key: key, type: [1, 5, 7].randomElement() ?? 5)
-        case 7: .persistentReserveOut(.release, key: key, type: 5)
-        case 8: .persistentReserveOut(.preempt, key: key, actionKey: other, type: 5)
-        case 9: .persistentReserveOut(.preemptAndAbort, key: key, actionKey: other, type: 5)
+        case 5, 6: .persistentReserveOut(.reserve, key: key, type: type)
+        case 7: .persistentReserveOut(.release, key: key, type: type)
+        case 8: .persistentReserveOut(.preempt, key: key, actionKey: other, type: type)
+        case 9: .persistentReserveOut(.preemptAndAbort, key: key, actionKey: other, type: type)
         case 10: .persistentReserveOut(.clear, key: key)
         default: readFullStatus
         }
     }
+}
 
-    /// Nil for a unit attention, which comes in place of the command, and for a read that another host's PREEMPT AND ABORT
-    /// aborted.
-    private static func operation(
-        _ command: SCSICommand, _ nexus: Reservations.Nexus, _ reply: SCSIReply
-    ) throws -> ReservationHistory.Operation.Kind? {
-        if reply.sense?.key == 6 { return nil }
-        let sent = ReservationCommand(nexus: nexus, cdb: command.cdb, parameters: command.output)
-        if reply.isTaskAborted { return command.output.isEmpty ? nil : .aborted(sent) }
-        if command.output.isEmpty, reply.isGood { return .read(cdb: command.cdb, data: reply.data) }
-        let status: CommandStatus
+extension ReservationHistory.Operation.Kind {
+    /// What an answer says of a command. Nil if it says nothing: a unit attention came in place of the command, or no rule knows
+    /// such an answer.
+    ///
+    /// - Parameter ports: relative target port identifiers of all gateways.
+    init?(_ command: SCSICommand, of nexus: Reservations.Nexus, ports: [UInt16] = [], _ reply: SCSIReply) {
+        let sent = ReservationCommand(nexus: nexus, cdb: command.cdb, parameters: command.output, ports: ports)
+        let status: CommandStatus?
         if reply.isGood {
             status = .good
         } else if reply.isReservationConflict {
@@ -156,14 +176,24 @@ extension Lab {
             status = .checkCondition(
                 key: 5, code: UInt8(sense.additional >> 8), qualifier: UInt8(sense.additional & 0xFF))
         } else {
-            throw LabError("\(nexus)", "\(command.cdb) was answered \(reply)")
+            status = nil
         }
-        return .change(sent, status)
+        switch (command.cdb[0], status) {
+        case (0x5F, let status?), (0x16, let status?), (0x17, let status?): self = .change(sent, status)
+        case (0x5F, nil), (0x16, nil), (0x17, nil):
+            guard reply.isTaskAborted else { return nil }
+            self = .aborted(sent)
+        case (0x5E, .good): self = .read(cdb: command.cdb, data: reply.data)
+        case (0x5E, let status?): self = .refusedRead(cdb: command.cdb, status)
+        case (_, .good), (_, .reservationConflict):
+            self = .medium(nexus, cdb: command.cdb, isGood: status == .good)
+        default: return nil
+        }
     }
 }
 
 extension Duration {
-    fileprivate var nanoseconds: UInt64 {
+    var nanoseconds: UInt64 {
         UInt64(components.seconds) * 1_000_000_000 + UInt64(components.attoseconds / 1_000_000_000)
     }
 }

@@ -52,8 +52,10 @@ struct TortureCommand: AsyncParsableCommand {
             let torture = try await Torture(lab, seed: seed, hosts: hosts, broken: broken, story: story)
             for number in from..<from + rounds {
                 let round = try await torture.round(number)
+                let undecided = round.isDecided ? "" : ", reservations not decided"
                 let faults = round.plan.steps.map { "\($0.fault) (\($0.begin) to \($0.end))" }.joined(separator: ", ")
-                print("round \(number): \(round.trace.count) events; \(faults.isEmpty ? "no fault" : faults)")
+                let what = faults.isEmpty ? "no fault" : faults
+                print("round \(number): \(round.trace.count) events; \(what)\(undecided)")
                 guard round.findings.isEmpty else {
                     report(round, number)
                     return true

@@ -30,6 +30,17 @@ import Testing
         #expect(plans.contains { $0.steps.isEmpty })
     }
 
+    /// Rounds are short on the whole, and yet some outlast the bound after which hosts go on elsewhere.
+    @Test func roundsAreOfAllLengths() {
+        let plans = (1...2000).map { Self.plan(1, $0) }
+        let seconds = plans.map { $0.length / .seconds(1) }
+        #expect(seconds.reduce(0, +) / Double(seconds.count) < 8)
+        for wanted in [{ $0 < 5 }, { $0 > 11 }] as [(Double) -> Bool] { #expect(seconds.filter(wanted).count > 100) }
+        #expect(plans.filter(\.fences).count > 200)
+        #expect(plans.filter(\.waitsOut).count > 200)
+        #expect(plans.allSatisfy { $0.lateness <= .seconds(6) })
+    }
+
     @Test func withoutDaemonsNoneFails() {
         for round in 1...500 {
             #expect(!Self.plan(3, round, daemons: false).steps.contains { $0.fault.concernsDaemon })

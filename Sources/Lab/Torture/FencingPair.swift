@@ -12,12 +12,15 @@ actor FencingPair {
     /// In an object each.
     private static let lbas = (0..<4).map { UInt64($0 * 8192) }
     private static let lun = TortureSite.fencing
+    private static let (victimISID, fencerISID): (UInt32, UInt32) = (0x3000, 0x3010)
 
     private let site: TortureSite
     private let scene: TortureScene
     private let name = "fences"
     private var random: SeededGenerator
     private let stamps: Stamps
+    /// The gateways of writer and fencer.
+    private var (here, there) = (0, 0)
 
     /// Stamps never used before, of a whole run.
     final class Stamps: Sendable {
@@ -46,13 +49,24 @@ actor FencingPair {
     func run() async {
         while scene.phase == .working {
             try? await Task.sleep(for: .milliseconds(100))
-            if await !epoch() {
-                // Somewhere something has no answer: it is waited out.
-                let safe = ContinuousClock.now + TortureSite.wait
-                while scene.phase == .working, ContinuousClock.now < safe {
-                    try? await Task.sleep(for: .milliseconds(200))
+            if await !epoch() { await waitOut() }
+        }
+        while scene.phase != .done { try? await Task.sleep(for: .milliseconds(100)) }
+        await leave()
+    }
+
+    /// Somewhere something has no answer: it is over once both are back where they were, or F has passed.
+    private func waitOut() async {
+        let safe = ContinuousClock.now + TortureSite.wait
+        while scene.phase == .working, ContinuousClock.now < safe {
+            if let writer = try? await site.logIn("victim", here, isid: Self.victimISID) {
+                defer { Task { await writer.close() } }
+                if let fencer = try? await site.logIn("fencer", there, isid: Self.fencerISID) {
+                    Task { await fencer.close() }
+                    return
                 }
             }
+            try? await Task.sleep(for: .milliseconds(500))
         }
     }
 
@@ -60,12 +74,12 @@ actor FencingPair {
     private func epoch() async -> Bool {
         expected = [:]
         let places = site.portals.indices.shuffled(using: &random)
-        let here = places[0]
+        here = places[0]
         // Through the same gateway now and then.
-        let there = Bool.random(using: &random) ? here : places[places.count - 1]
-        guard let victim = try? await site.logIn("victim", here, isid: 0x3000) else { return true }
+        there = Bool.random(using: &random) ? here : places[places.count - 1]
+        guard let victim = try? await site.logIn("victim", here, isid: Self.victimISID) else { return true }
         defer { Task { await victim.drop() } }
-        guard let fencer = try? await site.logIn("fencer", there, isid: 0x3010) else { return true }
+        guard let fencer = try? await site.logIn("fencer", there, isid: Self.fencerISID) else { return true }
         defer { Task { await fencer.drop() } }
         let type: UInt8 = Bool.random(using: &random) ? 5 : 7
         let victimHolds = Bool.random(using: &random)
@@ -130,8 +144,10 @@ actor FencingPair {
     private var expected: [Int: UInt64] = [:]
 
     /// At the round's end, when whatever was held may have arrived.
-    func leave() async {
-        for gateway in site.portals.indices { await compare(through: gateway) }
+    private func leave() async {
+        await withTaskGroup(of: Void.self) { group in
+            for gateway in site.portals.indices { group.addTask { await self.compare(through: gateway) } }
+        }
     }
 
     private func compare(through gateway: Int) async {

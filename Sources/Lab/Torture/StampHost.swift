@@ -75,8 +75,9 @@ actor StampHost {
     private var gateway: Int
     /// Before this, what is under way may still land, if another gateway is used than the last.
     private var safe = ContinuousClock.now
-    /// The gateway of the path that was given up last, if the host may come back to it at once.
-    private var mayComeBack = false
+    /// When the host tries to come back to the gateway it gave up last; nil if it waits.
+    private var back: ContinuousClock.Instant?
+    private var waitsOut = false
     private var abandoned: [Nexus] = []
     /// How long the host waits for an answer before it gives a path up.
     private var patience = TortureSite.bound
@@ -93,8 +94,9 @@ actor StampHost {
 
     // MARK: - A round
 
-    func round(_ scene: TortureScene, seed: UInt64) async {
+    func round(_ scene: TortureScene, seed: UInt64, waitsOut: Bool) async {
         self.scene = scene
+        self.waitsOut = waitsOut
         random = SeededGenerator(seed: seed)
         // Every second one waits for as long as it takes, so that answers that never come are noticed.
         patience = Bool.random(using: &random) ? TortureSite.bound : .seconds(Int.random(in: 3...8, using: &random))
@@ -104,6 +106,7 @@ actor StampHost {
             try? await Task.sleep(for: .milliseconds(Int.random(in: 0...40, using: &random)))
         }
         patience = TortureSite.bound
+        if !waitsOut { back = .now }
         await settle()
         scene.settled(name)
         while scene.phase == .settling {
@@ -119,15 +122,19 @@ actor StampHost {
         nexus = nil
         for old in abandoned { await old.drop() }
         abandoned = []
-        for gateway in site.portals.indices {
-            let end = ContinuousClock.now + .seconds(60)
-            while await !readAll(through: gateway) {
-                guard ContinuousClock.now < end else {
-                    scene.find(name, "cannot read through \(site.gateways[gateway]) at the end")
-                    break
-                }
-                try? await Task.sleep(for: .milliseconds(500))
+        await withTaskGroup(of: Void.self) { group in
+            for gateway in site.portals.indices { group.addTask { await self.lookAtLast(through: gateway) } }
+        }
+    }
+
+    private func lookAtLast(through gateway: Int) async {
+        let end = ContinuousClock.now + .seconds(60)
+        while await !readAll(through: gateway) {
+            guard ContinuousClock.now < end else {
+                scene.find(name, "cannot read through \(site.gateways[gateway]) at the end")
+                return
             }
+            try? await Task.sleep(for: .milliseconds(500))
         }
     }
 
@@ -153,7 +160,9 @@ actor StampHost {
                     try? await Task.sleep(for: .milliseconds(100))
                 } else {
                     judge(answer, sent)
-                    await giveUp("\(answer)", back: false)
+                    var closed = false
+                    if case .lost = answer { closed = true }
+                    await giveUp("\(answer)", back: false, closed: closed)
                 }
             }
         }
@@ -176,6 +185,7 @@ actor StampHost {
         }
         var lost: String?
         var back = false
+        var closed = false
         /// Whether commands without a status are over by the word of a response.
         var over: [Bool] = burst.map { _ in false }
         /// Whether it is no surprise if there is no status.
@@ -219,12 +229,13 @@ actor StampHost {
             if lost == nil {
                 if !excused { judge(answer, sent) }
                 lost = "\(answer)"
+                if case .lost = answer { closed = true }
             }
         }
         if let lost {
             var silent = false
             if case .silence = action { silent = true }
-            return await giveUp(lost, back: back, silent: silent)
+            return await giveUp(lost, back: back, silent: silent, closed: closed)
         }
         if await !look(nexus, burst.map(\.place)) { await giveUp("cannot read", back: false) }
     }
@@ -377,8 +388,11 @@ actor StampHost {
 
     private var isid: UInt32 { UInt32(0x1000 + 16 * number) }
 
-    /// - Parameter silent: the connection stays.
-    private func giveUp(_ why: String, back: Bool, silent: Bool = false) async {
+    /// - Parameters:
+    ///   - back: whether to come back to the same gateway at once, which reinstates the session.
+    ///   - silent: the connection stays.
+    ///   - closed: whether the other end closed it.
+    private func giveUp(_ why: String, back: Bool, silent: Bool = false, closed: Bool = false) async {
         scene.note(name, "gives up \(site.gateways[gateway]): \(why)\(back ? ", and comes back" : "")")
         if let nexus {
             // As long as the session stands, its commands are no orphans, and nobody has to end them.
@@ -386,24 +400,23 @@ actor StampHost {
             abandoned.append(nexus)
         }
         nexus = nil
-        mayComeBack = back
-        if models.joined().contains(where: { !$0.underWay.isEmpty }) {
-            safe = .now + TortureSite.wait
-        }
+        self.back = back ? .now : nil
+        guard models.joined().contains(where: { !$0.underWay.isEmpty }) else { return }
+        safe = .now + (closed ? TortureSite.waitOnceClosed : TortureSite.wait)
+        // By and by, if not at once.
+        if !back, !waitsOut { self.back = .now + .milliseconds(Int.random(in: 200...3000, using: &random)) }
     }
 
     /// A session; nil if there is none yet.
     private func path() async -> Nexus? {
         if let nexus { return nexus }
-        if mayComeBack {
-            mayComeBack = false
-            if await logIn() { return nexus }
-        }
+        if let back, back <= .now, await logIn() { return nexus }
         // The phase is looked at by whoever asks again.
         if ContinuousClock.now < safe {
             try? await Task.sleep(for: min(.milliseconds(200), safe - ContinuousClock.now))
             return nil
         }
+        back = nil
         for _ in site.portals {
             gateway = (gateway + 1) % site.portals.count
             if await logIn() { return nexus }

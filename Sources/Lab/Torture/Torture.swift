@@ -9,13 +9,16 @@ public struct TortureRound: Sendable {
     public var findings: [TortureEvent]
     /// All that happened.
     public var trace: [TortureEvent]
+    /// Whether it has been decided that what hosts were told of reservations fits the rules.
+    public var isDecided: Bool
 }
 
 /// Hosts that do at random all that hosts may do, while at random something of the cluster fails, round after round.
 ///
 /// What is checked: no older data stands over newer that was acknowledged, be it zeros or copies, and nothing changes that is
 /// over (``BlockModel``); nothing of a preempted nexus lands or is GOOD after GOOD of PREEMPT AND ABORT; counters counted by
-/// COMPARE AND WRITE have one history (``CounterHistory``); every command is answered or its session ends; nothing is in flight
+/// COMPARE AND WRITE have one history (``CounterHistory``), and so has what hosts were told of reservations, by the rules of the
+/// pure engine (``ReservationHistory``); every command is answered or its session ends; nothing is in flight
 /// when the hosts have left; and consoles are clean.
 public actor Torture {
     private let lab: Lab
@@ -26,15 +29,13 @@ public actor Torture {
     private let broken: String?
     private let story: FileHandle?
 
-    /// How long whatever was held may take to arrive, once the faults are over.
-    private static let watch = Duration.seconds(6)
     /// How long hosts may need to find a way to write, once the faults are over.
     private static let settling = Duration.seconds(240)
 
     /// What a lab needs for it.
     public static func options(name: String, kernel: KernelFlavour) -> LabOptions {
         LabOptions(
-            name: name, gateways: 3, initiators: 0, osds: 4, luns: 2, size: 256 << 20, kernel: kernel,
+            name: name, gateways: 3, initiators: 0, osds: 4, luns: 3, size: 256 << 20, kernel: kernel,
             daemon: kernel != .stock)
     }
 
@@ -56,11 +57,18 @@ public actor Torture {
             try Identity(session: try ISCSISession(portal: portal, target: Lab.targetName), lun: TortureSite.stamps).naa
         }
         let digits = Array(naa ?? "")
+        var ports: [UInt16] = []
+        for node in nodes {
+            // A gateway that has just come has much to tell first.
+            try await lab.waitUntilServed(node, lun: TortureSite.reservations)
+            guard let portal = node.portal else { continue }
+            ports.append(try await lab.relativePort(portal, lun: TortureSite.reservations))
+        }
         let site = TortureSite(
             gateways: nodes.map(\.name), portals: portals, namespace: lab.netns,
             naa: stride(from: 0, to: digits.count - 1, by: 2).compactMap {
                 UInt8(String(digits[$0..<$0 + 2]), radix: 16)
-            })
+            }, ports: ports)
         self.site = site
         let scene = TortureScene()
         self.hosts = (0..<hosts).map { StampHost($0, site: site, scene: scene) }
@@ -83,19 +91,22 @@ public actor Torture {
             }
         }
         let scene = TortureScene(story: story)
-        scene.note("round", "\(number) of seed \(seed)")
+        scene.note("round", "\(number) of seed \(seed)\(plan.waitsOut ? ", hosts wait out" : "")")
         let counters = Counters()
         guard let first = await readCounters(scene) else { throw LabError("counters", "cannot be read") }
         let pair = FencingPair(site: site, scene: scene, seed: plan.seeds[30], stamps: stamps)
+        let party = ReservationParty(
+            site: site, scene: scene, initial: try await lab.reservations(lun: TortureSite.reservations))
         let (site, hosts) = (site, hosts)
         await withTaskGroup(of: Void.self) { group in
             for (index, host) in hosts.enumerated() {
-                group.addTask { await host.round(scene, seed: plan.seeds[index % 16]) }
+                group.addTask { await host.round(scene, seed: plan.seeds[index % 16], waitsOut: plan.waitsOut) }
             }
             for index in site.portals.indices {
                 group.addTask { await Counters.count(index, site, scene, counters, seed: plan.seeds[16 + index % 8]) }
             }
             group.addTask { await pair.run() }
+            group.addTask { await party.run(seeds: Array(plan.seeds[24..<28]), waitsOut: plan.waitsOut) }
             group.addTask { [self] in
                 do {
                     try await direct(plan, scene)
@@ -105,23 +116,47 @@ public actor Torture {
                 scene.enter(.done)
             }
         }
-        await pair.leave()
         if let last = await readCounters(scene) {
             for problem in counters.problems(from: first, to: last) { scene.find("counters", problem) }
         } else {
             scene.find("counters", "cannot be read at the end")
         }
+        let isDecided = await party.check(end: try await lab.reservations(lun: TortureSite.reservations))
         await expectQuiet(scene)
         for problem in lab.consoleProblems() { scene.find("console", "\(problem)") }
-        return TortureRound(plan: plan, findings: scene.findings, trace: scene.events)
+        return TortureRound(plan: plan, findings: scene.findings, trace: scene.events, isDecided: isDecided)
     }
 
-    /// After the last round: each gateway can leave in good order, which takes that no command is left.
+    /// After the last round: each gateway can leave in good order, which takes that no command is left, and then nothing of it
+    /// is: no target, no mapped image, and no module that cannot be unloaded.
+    ///
+    /// - Throws: `LabError` with what is left.
     public func end() async throws {
         guard lab.options.daemon else { return }
         let clio = try lab.executable("clio")
-        for gateway in site.gateways { try await lab.check(gateway, [clio, "node", "down"], timeout: .seconds(120)) }
+        for gateway in site.gateways {
+            try await lab.check(gateway, [clio, "node", "down"], timeout: .seconds(120))
+            try await lab.check(gateway, ["sh", "-c", Self.unload], timeout: .seconds(120))
+        }
     }
+
+    /// What a gateway has loaded to serve goes, each once nobody uses it any more; a module that is used, be it by a command that
+    /// never ended, stays. A reference that a thread is about to drop may stay a moment.
+    private static let unload = """
+        ls -d /sys/bus/rbd/devices/* /sys/kernel/config/target/core/* /sys/kernel/config/target/iscsi/iqn* 2>/dev/null \
+            && { echo is left; exit 1; }
+        [ ! -d /sys/kernel/config/target/iscsi ] || rmdir /sys/kernel/config/target/iscsi || exit 1
+        modules="iscsi_target_mod target_core_iblock target_core_user target_core_file target_core_pscsi tcm_remote \
+            target_core_mod rbd blk_cluster libceph"
+        loaded() { for one in $modules; do grep "^$one " /proc/modules; done; }
+        for try in 1 2 3 4 5 6 7 8 9 10; do
+            [ -z "$(loaded)" ] && exit 0
+            for one in $modules; do grep -q "^$one " /proc/modules && rmmod $one; done
+            sleep 1
+        done
+        echo loaded: "$(loaded)"
+        exit 1
+        """
 
     /// Makes faults begin and end, and the hosts settle.
     private func direct(_ plan: TorturePlan, _ scene: TortureScene) async throws {
@@ -145,6 +180,7 @@ public actor Torture {
             scene.note("fault", "\(next.fault) \(next.begins ? "has begun" : "has ended")")
         }
         if let failure { throw failure }
+        let arrived = ContinuousClock.now + plan.lateness
         try? await Task.sleep(until: start + plan.length)
         scene.enter(.settling)
         let end = ContinuousClock.now + Self.settling
@@ -152,7 +188,7 @@ public actor Torture {
         if !scene.unsettled.isEmpty {
             scene.find("lab", "no way to write within \(Self.settling): \(scene.unsettled.joined(separator: ", "))")
         }
-        try? await Task.sleep(for: Self.watch)
+        try? await Task.sleep(until: max(arrived, .now + .milliseconds(500)))
         for node in lab.description().nodes where node.portal != nil {
             try await lab.waitUntilServed(node, within: .seconds(120))
         }

@@ -9,18 +9,24 @@ struct TortureSite: Sendable {
     /// Of the unit that is written and counted in.
     var naa: [UInt8]
     /// What had no answer is over so long after its path has been given up: the node's `ping` and `pingTimeout`, F, and a second.
-    static let wait = Duration.seconds(21)
+    static let wait = Duration.seconds(17)
+    /// The same if the node has closed the path: F, and a second.
+    static let waitOnceClosed = Duration.seconds(11)
     /// Within this, every command and every task management function is answered or its session ends, whatever failed.
     static let bound = Duration.seconds(120)
-    /// Units: for stamps and counters, for fencing.
-    static let (stamps, fencing) = (0, 1)
+    /// Units: for stamps and counters, for fencing, for reservations.
+    static let (stamps, fencing, reservations) = (0, 1, 2)
+    /// Relative target port identifiers of the gateways.
+    var ports: [UInt16]
+
+    static func initiator(_ name: String) -> String { "iqn.2026-11.example.clio:torture-\(name)" }
 
     func logIn(
         _ name: String, _ gateway: Int, isid: UInt32, attributes: Bool = false, within limit: Duration = .seconds(5)
     ) async throws -> Nexus {
         try await Nexus.login(
             within: limit, portal: portals[gateway], target: Lab.targetName,
-            initiator: "iqn.2026-11.example.clio:torture-\(name)", isid: isid, timeout: 300, namespace: namespace,
+            initiator: Self.initiator(name), isid: isid, timeout: 300, namespace: namespace,
             attributes: attributes)
     }
 }

@@ -45,6 +45,9 @@ public struct TorturePlan: Sendable, Equatable {
 
     /// In the order in which they begin; none at all in some rounds.
     public var steps: [Step] = []
+    /// Whether hosts that have lost a path wait out what they sent and go on elsewhere. Otherwise they try to come back the same
+    /// way first, which makes it over, too, and is sooner done.
+    public var waitsOut: Bool
     /// How long hosts go on after the first second.
     public var length: Duration
     /// What each host's own draws begin with; more hosts than that take them in turn.
@@ -55,24 +58,52 @@ public struct TorturePlan: Sendable, Equatable {
         var random = SeededGenerator(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ UInt64(round) &* 0xBF58_476D_1CE4_E5B9)
         // Its first numbers are as close to each other as the seeds are.
         for _ in 0..<8 { _ = random.next() }
-        let count = [0, 1, 1, 1, 2, 2].randomElement(using: &random) ?? 1
-        var end = Duration.seconds(4)
+        waitsOut = Int.random(in: 0..<5, using: &random) == 0
+        let count = [0, 1, 1, 1, 1, 2, 2, 2].randomElement(using: &random) ?? 1
+        var end = Duration.seconds(3)
         var first: String?
         for number in 0..<count {
             // A gateway that starts again has to reach all of Ceph.
             let others = gateways.filter { $0 != first }
             guard let node = others.randomElement(using: &random) else { break }
             first = node
-            let begin = Duration.milliseconds(Int.random(in: 500...3000, using: &random))
-            let over = begin + .milliseconds(Int.random(in: 1000...14000, using: &random))
+            let begin = Duration.milliseconds(Int.random(in: 300...2000, using: &random))
+            // Mostly over before anybody is fenced; some last longer than F.
+            let lengths = [200...3000, 200...3000, 2000...6000, 6000...9000, 8000...13000]
+            let length = Int.random(in: lengths.randomElement(using: &random) ?? 200...3000, using: &random)
             // Of two, one leaves the node itself alone.
             let fault = number == 0 ? Self.fault(node, osds, daemons, &random) : Self.linkFault(node, osds, &random)
-            steps.append(Step(fault: fault, begin: begin, end: over))
-            end = max(end, over)
+            steps.append(Step(fault: fault, begin: begin, end: begin + .milliseconds(length)))
+            end = max(end, begin + .milliseconds(length))
         }
         steps.sort { $0.begin < $1.begin }
-        length = end + .seconds(2)
+        length = end + .seconds(1)
         seeds = (0..<32).map { _ in random.next() }
+    }
+
+    /// Whether a gateway loses its lease for good: it dies, or cannot renew for longer than the others watch that.
+    public var fences: Bool {
+        steps.contains { step in
+            switch step.fault {
+            case .gateway(.kill, _): true
+            case .gateway(.freeze, _), .gateway(.cutFromOSDs, _), .gateway(.cutFromAll, _), .gateway(.killDaemon, _),
+                .freezeDaemon:
+                step.end - step.begin > .seconds(9)
+            default: false
+            }
+        }
+    }
+
+    /// How long after its faults something may still arrive that was held meanwhile: TCP, having tried in vain, tries again after
+    /// as long.
+    public var lateness: Duration {
+        steps.map { step in
+            switch step.fault {
+            case .hold, .slow, .cut, .gateway(.cutFromOSDs, _), .gateway(.cutFromAll, _), .gateway(.cutFromHosts, _):
+                min(step.end - step.begin, .seconds(6))
+            default: .milliseconds(500)
+            }
+        }.max() ?? .zero
     }
 
     private static func fault(
