@@ -58,8 +58,8 @@ struct InFlightTests {
             let writer = try await stuck.host("writer", "gw2")
             try await stuck.abort(victim, stuckAt: block)
             await victim.drop()
-            // So that the gateway has begun to end the session.
-            try await Task.sleep(for: .seconds(1))
+            // A gateway takes seconds to begin to end the session; until then a reset would wait for the ABORT TASK.
+            try await Task.sleep(for: .seconds(5))
             // Where the gateway itself is fenced there is no answer, and nothing is claimed.
             let response = try? await manager.startManaging(function, lun: stuck.lun).value(within: .seconds(60))
             guard response == .complete else {
