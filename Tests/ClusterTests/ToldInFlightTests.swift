@@ -27,6 +27,28 @@ extension InFlightTests {
         }
     }
 
+    /// Guards: a command that is aborted without a status takes its place in the command window with it; once 64 have, which
+    /// is all, the host may send nothing any more.
+    @Test func abortedCommandsCloseTheCommandWindow() async throws {
+        try await Stuck.with { stuck in
+            let block = try stuck.block()
+            let victim = try await stuck.host("victim", "gw1")
+            let manager = try await stuck.host("manager", "gw1")
+            for round in 1...2 {
+                try await stuck.hold("gw1", from: stuck.data)
+                for number in 0..<40 { _ = victim.start(.write(block + UInt64(number), Stuck.old), lun: stuck.lun) }
+                try await stuck.waitForRequests("gw1", stuck.data, atLeast: 16)
+                let reset = manager.startManaging(.logicalUnitReset, lun: stuck.lun)
+                #expect(try await reset.value(within: .seconds(1)) == nil)
+                try await stuck.lab.heal("gw1")
+                #expect(try await reset.value(within: .seconds(30)) == .complete)
+                let told = try await victim.start(.testUnitReady, lun: stuck.lun).value(within: .seconds(30))
+                try #require(told != nil, "the host may send nothing any more, round \(round)")
+                try await victim.ready(lun: stuck.lun)
+            }
+        }
+    }
+
     /// Guards: of two sessions of one initiator name one takes the unit attention of the other.
     @Test(.whole) func eachSessionHasItsUnitAttention() async throws {
         try await Stuck.with { stuck in
