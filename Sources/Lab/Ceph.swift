@@ -63,6 +63,14 @@ struct Ceph: Sendable {
         )
     }
 
+    /// Where the package has the object classes. Debian 13's OSDs look for them relative to where they are started
+    /// (`lib/<architecture>/rados-classes`).
+    private static var classes: String? {
+        let architectures = (try? FileManager.default.contentsOfDirectory(atPath: "/usr/lib")) ?? []
+        let libraries = ["/usr/lib64", "/usr/lib"] + architectures.map { "/usr/lib/\($0)" }
+        return libraries.map { "\($0)/rados-classes" }.first(where: Files.exists)
+    }
+
     /// Without replicas the lease to read (`osd_heartbeat_grace` · the ratio below) is 120 s instead of 16 s. An OSD that stood
     /// still for longer than what was left of it would never serve again: nobody acknowledges a new lease then, and nothing
     /// else ends the state `laggy` (Ceph's `PeeringState::recheck_readable`; github.com/ceph/ceph-container/issues/1682).
@@ -109,6 +117,7 @@ struct Ceph: Sendable {
             osd data = \(daemons)/osd.$id
             osd objectstore = memstore
             memstore device bytes = \(capacity)
+            \(Self.classes.map { "osd class dir = \($0)" } ?? "")
             \(addresses)
             """
     }
