@@ -54,6 +54,7 @@ let package = Package(
             name: "CNetlink", pkgConfig: "libnl-genl-3.0", providers: [.apt(["libnl-3-dev", "libnl-genl-3-dev"])]),
         .systemLibrary(name: "CBlockPR"),
         .systemLibrary(name: "CTimex"),
+        .systemLibrary(name: "CKeyring"),
         .systemLibrary(name: "CISCSI", pkgConfig: "libiscsi", providers: [.apt(["libiscsi-dev"])]),
 
         // What librados offers to C++ only, in C (libradospp-dev).
@@ -87,8 +88,8 @@ let package = Package(
         module(
             "Target",
             [
-                "CBlockPR", "CTimex", "ClusterModel", "ConfigFS", "Kmod", "RBD", "Rados", "Reservations", logging,
-                systemPackage,
+                "CBlockPR", "CKeyring", "CTimex", "ClusterModel", "ConfigFS", "Kmod", "RBD", "Rados", "Reservations",
+                logging, systemPackage,
             ]),
 
         // Pure: Prometheus' text format.

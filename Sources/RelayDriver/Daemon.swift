@@ -221,7 +221,7 @@ public actor Daemon {
     private func connect() async throws -> (cluster: Cluster, stored: StoredGroup) {
         var ceph = options.ceph
         if let timing = stored?.config.timing { ceph = GroupObject.tune(ceph, timing) }
-        var cluster = try await Cluster.connect(ceph)
+        var cluster = try await CephAccess.connect(ceph)
         let now = try await GroupStore(pool: cluster.pool(options.pool), group: options.group).load().stored
         if now.config.timing != stored?.config.timing {
             // The relay's time-outs follow from the group's.

@@ -12,7 +12,10 @@ public enum CephAccess {
     }
 
     /// Monitors from the cluster itself, the key from the client's keyring.
+    ///
+    /// - Throws: `UnusableKey`, too.
     public static func credentials(of cluster: Cluster) async throws -> KernelRBD.Credentials {
+        if let unusable = try keyType(for: cluster.options)?.unusable { throw unusable }
         let dump = try await cluster.monitorCommand("mon dump")
         guard let monitors = try? monitors(inDump: dump.data), !monitors.list.isEmpty else {
             throw Failure(description: "the cluster's monitor map lists no address (ceph mon dump)")

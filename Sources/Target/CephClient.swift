@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import ClusterModel
 import Foundation
 import Rados
 import SystemPackage
@@ -61,6 +62,8 @@ public struct GatewayClient: Sendable {
     public var isExtended: Bool
     /// What belongs in its keyring: a secret.
     public var keyring: String
+    /// Of its key; nil for what is none.
+    public var keyType: CephKeyType?
 
     /// Makes the client, or gives one that is there what it lacks; a second time changes nothing (`auth get`,
     /// `auth get-or-create`, `auth caps`).
@@ -68,14 +71,18 @@ public struct GatewayClient: Sendable {
     /// - Parameters:
     ///   - name: without `client.`.
     ///   - pools: that of the group and those of its images.
+    ///   - keyType: of a key that is made anew. Monitors that do not know of types pass over it, and make keys of type `aes`.
     /// - Throws: `notPermitted` if the one who asks is no administrator of the cluster.
-    public static func make(_ name: String, pools: [String], in cluster: Cluster) async throws -> GatewayClient {
+    public static func make(
+        _ name: String, pools: [String], keyType: CephKeyType = .aes, in cluster: Cluster
+    ) async throws -> GatewayClient {
         let entity: [String: CommandValue] = ["entity": .text("client.\(name)")]
         do {
             let found = try entry(try await cluster.monitorCommand("auth get", entity))
             let caps = ClientCaps(mon: found.caps["mon"] ?? "", osd: found.caps["osd"] ?? "")
             if caps.suffices(for: pools) {
-                return GatewayClient(caps: caps, isNew: false, isExtended: false, keyring: found.keyring)
+                return GatewayClient(
+                    caps: caps, isNew: false, isExtended: false, keyring: found.keyring, keyType: found.keyType)
             }
             let wanted = caps.extended(to: pools)
             // `auth caps` replaces all: those for managers and metadata servers are given as they were.
@@ -84,15 +91,22 @@ public struct GatewayClient: Sendable {
                 words += [kind, text]
             }
             _ = try await cluster.monitorCommand("auth caps", entity.merging(["caps": .list(words)]) { $1 })
-            return GatewayClient(caps: wanted, isNew: false, isExtended: true, keyring: found.keyring)
+            return GatewayClient(
+                caps: wanted, isNew: false, isExtended: true, keyring: found.keyring, keyType: found.keyType)
         } catch let error as RadosError {
             guard error.kind == .notFound else { throw error }
         }
         let caps = ClientCaps(pools: pools)
-        let made = try entry(
-            try await cluster.monitorCommand(
-                "auth get-or-create", entity.merging(["caps": .list(caps.words)]) { $1 }))
-        return GatewayClient(caps: caps, isNew: true, isExtended: false, keyring: made.keyring)
+        let arguments = entity.merging(["caps": .list(caps.words), "key_type": .text(keyType.description)]) { $1 }
+        let output: Cluster.CommandOutput
+        do {
+            output = try await cluster.monitorCommand("auth get-or-create", arguments)
+        } catch {
+            if let refusal = refusal(error, of: keyType) { throw refusal }
+            throw error
+        }
+        let made = try entry(output)
+        return GatewayClient(caps: caps, isNew: true, isExtended: false, keyring: made.keyring, keyType: made.keyType)
     }
 
     /// Puts the client's key where ``CephAccess/options(configuration:id:keyring:timeouts:)`` looks for it; only root can read it.
@@ -109,12 +123,26 @@ public struct GatewayClient: Sendable {
         return true
     }
 
+    /// What to make of an error if it says that the monitors make no key of this type. They answer EINVAL, whatever the reason
+    /// (tracker.ceph.com/issues/80998); only their words tell.
+    static func refusal(_ error: RadosError, of type: CephKeyType) -> CephAccess.Failure? {
+        guard error.kind == .invalid, let words = error.detail, words.contains("key type") else { return nil }
+        let remedy =
+            type == .aes
+            ? "kernels before Linux 7.0 can use no other: allow it (ceph mon set auth_allowed_ciphers aes,aes256k, and ceph "
+                + "config rm mon mon_auth_allow_insecure_key), or, if all gateways have Linux 7.0 and Ceph 19.2.6 or 20.2.4 "
+                + "or later of both, run this again with --key-type aes256k"
+            : "run this again with --key-type aes"
+        return CephAccess.Failure(description: "the monitors make no key of type \(type) (\(words)); \(remedy)")
+    }
+
     private struct Entry: Decodable {
         let entity: String
         let key: String
         let caps: [String: String]
 
         var keyring: String { "[\(entity)]\n\tkey = \(key)\n" }
+        var keyType: CephKeyType? { CephKeyType(of: Secret(key)) }
     }
 
     private static func entry(_ output: Cluster.CommandOutput) throws -> Entry {

@@ -47,6 +47,8 @@ public struct MachineFacts: Sendable {
     /// Whether the kernel takes its clock for synchronised; `nil` if it does not say.
     public var isClockSynchronised: Bool?
     public var ceph = Ceph.unreachable("")
+    /// The type of the client's key, and why the kernel cannot use it; nil if there is no key to look at.
+    public var key: (type: CephKeyType, unusable: CephAccess.UnusableKey?)?
     public var group = ""
     public var node = ""
     /// Whether the group could be read.
@@ -114,7 +116,7 @@ public enum Readiness {
 
     public static func findings(_ facts: MachineFacts) -> [Finding] {
         [kernel(facts)] + facts.modules.map { module($0, facts) } + [packages(facts), clock(facts), ceph(facts)]
-            + [network(facts), firewall(facts)]
+            + (key(facts).map { [$0] } ?? []) + [network(facts), firewall(facts)]
     }
 
     private static func kernel(_ facts: MachineFacts) -> Finding {
@@ -210,6 +212,14 @@ public enum Readiness {
             )
         case .reached: Finding(check: "ceph", state: .ok, detail: "monitors answer, and the client may do what it must")
         }
+    }
+
+    private static func key(_ facts: MachineFacts) -> Finding? {
+        guard let key = facts.key else { return nil }
+        guard let unusable = key.unusable else {
+            return Finding(check: "key", state: .ok, detail: "of type \(key.type), which this kernel can use")
+        }
+        return Finding(check: "key", state: .missing, detail: unusable.detail, remedy: unusable.remedy)
     }
 
     private static func network(_ facts: MachineFacts) -> Finding {

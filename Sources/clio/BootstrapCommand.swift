@@ -131,6 +131,7 @@ struct NodeBootstrap: AsyncParsableCommand {
     }
 
     private func lookAtGroup(_ facts: inout MachineFacts) async {
+        facts.key = (try? CephAccess.keyType(for: ceph.options())) ?? nil
         let cluster: Cluster
         let pool: Pool
         do {

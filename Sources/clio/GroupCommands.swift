@@ -79,11 +79,23 @@ struct GroupInit: AsyncParsableCommand {
             valueName: "path"))
     var keyringFile: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Type of the client's key if it is made anew: aes, or aes256k, which takes Linux 7.0 and Ceph 19.2.6 or 20.2.4 on "
+                + "each gateway.", valueName: "type"))
+    var keyType = "aes"
+
     @Flag(help: "Make no Ceph client: gateways are one that is there already.")
     var noClient = false
 
     @OptionGroup var ceph: CephOptions
     @OptionGroup var group: GroupOption
+
+    func validate() throws {
+        guard wanted != nil else { throw ValidationError("--key-type is aes or aes256k") }
+    }
+
+    private var wanted: CephKeyType? { [.aes, .aes256k].first { $0.description == keyType } }
 
     func run() async throws {
         try await reporting {
@@ -110,7 +122,7 @@ struct GroupInit: AsyncParsableCommand {
         }
         let made: GatewayClient
         do {
-            made = try await GatewayClient.make(client, pools: pools, in: cluster)
+            made = try await GatewayClient.make(client, pools: pools, keyType: wanted ?? .aes, in: cluster)
         } catch let error as RadosError {
             guard error.kind == .notPermitted else { throw error }
             let caps = ClientCaps(pools: pools)
@@ -118,6 +130,7 @@ struct GroupInit: AsyncParsableCommand {
                 "clio: client.\(cluster.options.id) may not make client.\(client), and the group is not made without it; as an "
                     + "administrator of the cluster (--id admin), run this again, or\n"
                     + "  ceph auth get-or-create client.\(client) mon '\(caps.mon)' osd '\(caps.osd)'\n"
+                    + "(from Ceph 19.2.6 and 20.2.4 on with --key-type=\(keyType)) "
                     + "and then this with --no-client")
             throw Exit.noCeph
         }
@@ -125,6 +138,14 @@ struct GroupInit: AsyncParsableCommand {
         print("\(what) Ceph client.\(client), with the caps mon '\(made.caps.mon)', osd '\(made.caps.osd)'")
         if made.isExtended {
             print("gateways that run have these after clio node down and clio node up, on one after the other")
+        }
+        if let type = made.keyType, type != wanted {
+            complain(
+                "clio: the key of client.\(client) is of type \(type)"
+                    + (type == .aes256k
+                        ? ", which no gateway can use before Linux 7.0 and Ceph 19.2.6 or 20.2.4" : "")
+                    + "; to change that: ceph auth rotate --key-type=\(keyType) client.\(client), this once more, and its "
+                    + "keyring to each gateway")
         }
         let path =
             keyringFile.map { FilePath($0) } ?? CephAccess.keyringPath(of: client, beside: ceph.cephConf)

@@ -73,8 +73,9 @@ struct NodeUp: AsyncParsableCommand {
                 let text = report.targets > 0 ? summary(name, now.version, report) : summary(now)
                 return try finish(report, json: json, summary: text)
             }
-            // What keeps cliod from starting is best said here.
+            // What keeps cliod from starting, or from serving anything, is best said here.
             var report = try Gateway().prepare { if !quiet { tell($0) } }
+            if let unusable = try CephAccess.keyType(for: cluster.options)?.unusable { throw unusable }
             if !quiet { tell("start cliod") }
             try relay.start(arguments(name))
             report.changes.append("started cliod")
@@ -192,8 +193,10 @@ struct StatusCommand: AsyncParsableCommand {
             var reservations: [ReservationReport] = []
             var problems: [String] = []
             var code = Exit.noCeph
+            var client: Cluster.Options?
             do {
                 let cluster = try await ceph.connect()
+                client = cluster.options
                 stored = try await ceph.store(group.group, in: cluster).load().stored
                 if let stored {
                     members = try await MemberStatus.all(of: stored, in: cluster.pool(ceph.pool))
@@ -213,6 +216,9 @@ struct StatusCommand: AsyncParsableCommand {
                     if node != nil { throw error }
                     problems.append("\(error)")
                 }
+            }
+            if name != nil, let client, let unusable = (try? CephAccess.keyType(for: client))??.unusable {
+                problems.append("\(unusable)")
             }
             var status = Gateway().status(group: group.group, node: name, stored: stored)
             status.problems = problems + status.problems

@@ -41,11 +41,15 @@ struct CephOptions: ParsableArguments {
     func connect(as user: String? = nil) async throws -> Cluster {
         // librados wakes its threads through pipes, also while it shuts down.
         signal(SIGPIPE, SIG_IGN)
+        return try await CephAccess.connect(options(as: user))
+    }
+
+    /// How ``connect(as:)`` connects.
+    func options(as user: String? = nil) -> Cluster.Options {
         let bound = Duration.seconds(timeout)
-        return try await Cluster.connect(
-            CephAccess.options(
-                configuration: cephConf, id: id ?? user, keyring: keyring,
-                timeouts: Cluster.Timeouts(connect: bound, monitor: bound, osd: bound)))
+        return CephAccess.options(
+            configuration: cephConf, id: id ?? user, keyring: keyring,
+            timeouts: Cluster.Timeouts(connect: bound, monitor: bound, osd: bound))
     }
 
     /// The store of a group.

@@ -30,7 +30,7 @@ extension GatewayTests {
             let result = try await cluster.lab.exec(
                 node, ["unshare", "-m", "sh", "-c", "\(before) && \(command)"], timeout: .seconds(60))
             let findings = try JSONDecoder().decode([Finding].self, from: Data(result.outputText.utf8))
-            #expect(findings.count == 12)
+            #expect(findings.count == 13)
             let missing = findings.filter { $0.state == "missing" }
             #expect(missing.allSatisfy { $0.remedy != nil })
             return (Dictionary(missing.map { ($0.check, $0) }) { first, _ in first }, result.status)
@@ -74,6 +74,28 @@ extension GatewayTests {
             #expect(left["ceph"] == nil, "\(left)")
             let list = try await cluster.host("ceph", "osd", "blocklist", "ls")
             #expect(!list.contains("none/1"))
+        }
+
+        /// A key of a type that neither the kernel nor librados knows (Ceph makes such ones by default, from 19.2.6 and 20.2.4
+        /// on): that is said before anything is mapped with it, and what to do.
+        @Test func keyOfANewType() async throws {
+            let key = Data([2, 0, 1, 2, 3, 4, 0, 0, 0, 0, 32, 0] + [UInt8](repeating: 7, count: 32))
+                .base64EncodedString()
+            try await cluster.exec(
+                "gw1", "sh", "-c", "printf '[client.new]\\n\\tkey = \(key)\\n' > /tmp/new.keyring")
+            let client = ["--id", "new", "--keyring", "/tmp/new.keyring"]
+            let (found, status) = try await missing("gw1", client)
+            #expect(status == 1)
+            #expect(
+                found["key"]?.detail.contains("client.new is of type aes256k, which the Ceph client of kernel") == true)
+            #expect(found["key"]?.remedy?.contains("ceph auth rotate --key-type=aes client.new") == true, "\(found)")
+            #expect(found["ceph"]?.detail.contains("librados before Ceph 19.2.6") == true, "\(found)")
+            for command in [["node", "up"], ["node", "up", "--alone"], ["status"]] {
+                let result = try await cluster.lab.exec("gw1", [clio] + command + client)
+                #expect(result.status == 3)
+                #expect(result.errorText.contains("the client's key is of type aes256k"), "\(result.errorText)")
+                #expect(result.errorText.contains("ceph auth rotate --key-type=aes client.new"), "\(result.errorText)")
+            }
         }
 
         /// What `--install` cannot mend it says, and nothing is half done. How it makes gateways is in OperationsGuideTests.

@@ -16,6 +16,7 @@ import Testing
         facts.hasDaemon = true
         facts.isClockSynchronised = true
         facts.ceph = .reached(refused: [])
+        facts.key = (.aes, nil)
         facts.group = "default"
         facts.node = "gw1"
         facts.isGroupKnown = true
@@ -29,7 +30,7 @@ import Testing
 
     @Test func nothingMissing() throws {
         #expect(try bad(good()) == [])
-        #expect(try Readiness.findings(good()).count == 12)
+        #expect(try Readiness.findings(good()).count == 13)
     }
 
     /// `--install` installs what is not there, and no second time server.
@@ -68,6 +69,9 @@ import Testing
             Lack("clock", "chrony") { $0.isClockSynchronised = false },
             Lack("ceph", "keyring") { $0.ceph = .unreachable("time-out") },
             Lack("ceph", "clio group init") { $0.ceph = .reached(refused: ["cannot write"]) },
+            Lack("key", "ceph auth rotate --key-type=aes client.clio") {
+                $0.key = (.aes256k, CephAccess.UnusableKey(.aes256k, of: "clio", release: "6.12.90"))
+            },
             Lack("network", "clio portal add gw1") { $0.portals = nil },
             Lack("network", "interface") { $0.addresses = ["10.0.0.2"] },
             Lack("packages", "apt install clio") { $0.hasDaemon = false },
