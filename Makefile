@@ -6,7 +6,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup build kernel kernel-debug kernel-broken kernel-rdma kernel-fcoe demo sim test test-all test-unit test-cluster \
-	test-srp test-fcoe test-vhost test-in-flight test-kernel test-alerts deb test-deb test-machine fuzz lint conformance faults torture bench \
+	test-srp test-fcoe test-vhost test-in-flight test-kernel test-alerts deb test-deb test-machine test-release fuzz lint conformance faults \
+	torture bench \
 	lab-up lab-down clean
 
 LAB := .build/release/clio-lab
@@ -27,7 +28,7 @@ demo: kernel build
 test: test-unit test-alerts test-kernel test-cluster
 
 ## test-all: that and all other tests, which take long or a machine with nothing else to do
-test-all: test test-in-flight test-vhost test-fcoe test-srp test-deb test-machine
+test-all: test test-in-flight test-vhost test-fcoe test-srp test-deb test-machine test-release
 
 ## test-unit: pure parts, no cluster; about a minute
 test-unit: setup
@@ -153,6 +154,18 @@ test-machine: deb kernel
 	@$(call install,mmdebstrap qemu-system-x86 qemu-utils)
 	packaging/machine.sh .build/deb .build/machine
 	CLIO_TEST_MACHINE=$(CURDIR)/.build/machine swift test --no-parallel --filter 'ClusterTests.PackagedMachineTests'
+
+## test-release: live, on another release of Debian (RELEASE=trixie), as on a fresh machine: demo, kernel checks, two gateways
+RELEASE ?= trixie
+test-release:
+	@$(call install,mmdebstrap)
+	Tests/release.sh make $(RELEASE)
+	Tests/release.sh run $(RELEASE) make demo
+	Tests/release.sh run $(RELEASE) make test-kernel
+	Tests/release.sh run $(RELEASE) make test-cluster FILTER='($(RELEASE_TESTS))'
+
+# CAW, task management over two gateways, reservations of both, a node that dies and is fenced.
+RELEASE_TESTS := GatewayTests.CompareAndWrite|RelayedTests.theClusterActsAsOne|ReservationTests.oneStateWhicheverGateway|LabLiveTests.life
 
 ## kernel: the lab's kernels, with and without our patches (cached outside the checkout)
 kernel: setup

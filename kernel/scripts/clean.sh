@@ -7,7 +7,7 @@
 # shellcheck source=SCRIPTDIR/lib.sh
 source "$(dirname "$0")/lib.sh"
 
-rm -rf "$KERNEL_DIR/out" "$CACHE/um" "$CACHE/build" "$CACHE/fetch"
+rm -rf "$KERNEL_DIR/out" "$CACHE/um" "$CACHE/build" "$CACHE/fetch" "$CACHE/release"
 for TREE in "$CACHE"/tree/*/; do
 	TREE=${TREE%/}
 	[[ -d $TREE ]] || continue
