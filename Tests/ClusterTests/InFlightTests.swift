@@ -242,9 +242,9 @@ struct InFlightTests {
             try await node("(\(read)) > /dev/null 2>&1 &")
             try await stuck.waitForRequests("gw1", stuck.data)
             // Its status is 0 also if the session is lost.
-            let preempt =
-                "\(persist) -v --preempt-abort --param-rk=0xB --param-sark=0xA --prout-type=5 \(disk) 2>&1"
-            try await node("(\(preempt) | grep -q successful && touch /run/preempted) > /dev/null 2>&1 &")
+            let preempt = "\(persist) --preempt-abort --param-rk=0xB --param-sark=0xA --prout-type=5 \(disk) 2>&1"
+            try await node(
+                "(said=$(\(preempt)) && [ \"${said#*transport:}\" = \"$said\" ] && touch /run/preempted) > /dev/null 2>&1 &")
             func exists(_ file: String) async throws -> Bool {
                 try await lab.exec("ini1", ["test", "-e", file]).status == 0
             }
