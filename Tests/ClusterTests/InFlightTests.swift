@@ -244,7 +244,8 @@ struct InFlightTests {
             // Its status is 0 also if the session is lost.
             let preempt = "\(persist) --preempt-abort --param-rk=0xB --param-sark=0xA --prout-type=5 \(disk) 2>&1"
             try await node(
-                "(said=$(\(preempt)) && [ \"${said#*transport:}\" = \"$said\" ] && touch /run/preempted) > /dev/null 2>&1 &")
+                "(said=$(\(preempt)) && [ \"${said#*transport:}\" = \"$said\" ] && touch /run/preempted) > /dev/null 2>&1 &"
+            )
             func exists(_ file: String) async throws -> Bool {
                 try await lab.exec("ini1", ["test", "-e", file]).status == 0
             }
