@@ -44,6 +44,9 @@ actor FencingPair {
         var sent: Duration
         var answered: Duration
         var isGood: Bool
+        var wasAnswered = false
+        /// A unit attention that told of the lost registration or reservation.
+        var wasTold = false
     }
 
     func run() async {
@@ -124,11 +127,15 @@ actor FencingPair {
             try? await Task.sleep(for: .milliseconds(700))
             stop.set(true)
             await victim.drop()
+            var all: [Write] = []
             for (index, writer) in writers.enumerated() {
                 let value = standing?[index]
-                check(await writer.value, Self.lbas[index], good: good, standing: value)
+                let writes = await writer.value
+                check(writes, Self.lbas[index], good: good, standing: value)
+                all += writes
                 if let value { expected[index] = value }
             }
+            checkTold(all, good: good)
             if let standing { note("stands: \(standing.map(Stamp.text))") }
             await compare(through: here)
         } else {
@@ -161,24 +168,32 @@ actor FencingPair {
     }
 
     private func check(_ writes: [Write], _ lba: UInt64, good: Duration, standing: UInt64?) {
-        for write in writes where write.isGood {
-            if write.sent > good {
-                scene.find(
-                    name,
-                    "LBA \(lba): \(Stamp.text(write.stamp)) was sent at \(write.sent), after PREEMPT AND ABORT, and GOOD"
-                )
-            }
-            if let standing, write.stamp > standing {
-                scene.find(
-                    name,
-                    "LBA \(lba): \(Stamp.text(write.stamp)) was GOOD at \(write.answered), and PREEMPT AND ABORT left "
-                        + "\(Stamp.text(standing))")
-            }
+        // The first of each says it all.
+        let acknowledged = writes.filter(\.isGood)
+        if let late = acknowledged.first(where: { $0.sent > good }) {
+            scene.find(
+                name,
+                "LBA \(lba): \(Stamp.text(late.stamp)) was sent at \(late.sent), after PREEMPT AND ABORT, and GOOD")
+        }
+        if let standing, let lost = acknowledged.first(where: { $0.stamp > standing }) {
+            scene.find(
+                name,
+                "LBA \(lba): \(Stamp.text(lost.stamp)) was GOOD at \(lost.answered), and PREEMPT AND ABORT left "
+                    + "\(Stamp.text(standing))")
         }
         // One write at a time, so what was acknowledged is a lower bound, and what was sent an upper one.
         if let standing, let last = writes.last, standing != Stamp.torn, standing > last.stamp {
             scene.find(name, "LBA \(lba): \(Stamp.text(standing)) was never sent")
         }
+    }
+
+    /// Whoever loses its registration is told by a unit attention. If an answer took long, something else may have taken that: the
+    /// writer asked for signs of life.
+    private func checkTold(_ writes: [Write], good: Duration) {
+        guard !writes.contains(where: { $0.answered - $0.sent > .milliseconds(1900) }),
+            writes.count(where: { $0.sent > good && $0.wasAnswered }) >= 8, !writes.contains(where: \.wasTold)
+        else { return }
+        scene.find("victim", "no unit attention has told it that it is fenced, since \(good)")
     }
 
     private func read(through gateway: Int) async -> [UInt64]? {
@@ -206,7 +221,12 @@ actor FencingPair {
             let sent = scene.now
             let answer = await nexus.answer(
                 to: .write(lba, Stamp.data(stamp)), within: TortureSite.bound, lun: Self.lun)
-            writes.append(Write(stamp: stamp, sent: sent, answered: scene.now, isGood: answer.isGood))
+            var write = Write(stamp: stamp, sent: sent, answered: scene.now, isGood: answer.isGood)
+            if case .reply(let reply) = answer {
+                write.wasAnswered = true
+                write.wasTold = reply.isAttention && [0x2A03, 0x2A05].contains(reply.sense?.additional ?? 0)
+            }
+            writes.append(write)
             guard case .reply(let reply) = answer else {
                 if case .none = answer {
                     scene.find(

@@ -7,7 +7,7 @@ import Reservations
 actor ReservationParty {
     static let hosts = 4
     /// Enough for a round, and few enough to be put in order in a second.
-    private static let commands = 90
+    private static let commands = 120
     /// How many points the search for an order looks at.
     private static let limit = 200_000
     private static let lun = TortureSite.reservations
@@ -23,13 +23,18 @@ actor ReservationParty {
 
     init(site: TortureSite, scene: TortureScene, initial: ReservationState) {
         (self.site, self.scene, self.initial) = (site, scene, initial)
+        guard let reserver = initial.reserver else { return }
+        // Its session has ended with the round before.
+        operations.append(.init(host: -1, sent: 0, answered: .max, kind: .nexusLoss(reserver)))
     }
 
     func run(seeds: [UInt64], waitsOut: Bool) async {
+        // Where little changes, a change that comes late does not fail for what came in between.
+        let isQuiet = (seeds.first ?? 0) % 3 == 0
         let hosts = (1...Self.hosts).map { number in
             PartyHost(
                 number, site: site, scene: scene, seed: seeds[number % seeds.count] &+ UInt64(number),
-                waitsOut: waitsOut, commands: Self.commands)
+                waitsOut: waitsOut, isQuiet: isQuiet, commands: Self.commands)
         }
         await withTaskGroup(of: [ReservationHistory.Operation].self) { group in
             for host in hosts { group.addTask { await host.run() } }
@@ -55,9 +60,9 @@ actor ReservationParty {
                     .init(
                         host: number, sent: sent, answered: scene.now.nanoseconds,
                         kind: .reset(isComplete: response == .complete)))
+                // A gateway may just have lost its lease, and says that it could not.
                 guard response == .complete else {
-                    let text = response.map { "\($0)" } ?? "no response"
-                    scene.find("party", "logicalUnitReset through \(name): \(text)")
+                    scene.note("party", "logicalUnitReset through \(name): \(response.map { "\($0)" } ?? "none")")
                     continue
                 }
             }
@@ -119,6 +124,7 @@ private actor PartyHost {
     private let scene: TortureScene
     private var random: SeededGenerator
     private let waitsOut: Bool
+    private let isQuiet: Bool
     private let commands: Int
     private let patience: Duration
     /// Whether it reserves as SPC-2 had it, which only does something while nobody is registered.
@@ -129,16 +135,19 @@ private actor PartyHost {
     private var lastLoose = 0
 
     init(
-        _ number: Int, site: TortureSite, scene: TortureScene, seed: UInt64, waitsOut: Bool, commands: Int
+        _ number: Int, site: TortureSite, scene: TortureScene, seed: UInt64, waitsOut: Bool, isQuiet: Bool,
+        commands: Int
     ) {
         self.number = number
         self.site = site
         self.scene = scene
         self.waitsOut = waitsOut
+        self.isQuiet = isQuiet
         self.commands = commands
         name = "party\(number)"
         random = SeededGenerator(seed: seed)
-        isOldFashioned = Int.random(in: 0..<3, using: &random) == 0
+        let old = Int.random(in: 0..<3, using: &random) == 0
+        isOldFashioned = old && !isQuiet
         patience = Bool.random(using: &random) ? TortureSite.bound : .seconds(Int.random(in: 2...5, using: &random))
     }
 
@@ -214,6 +223,13 @@ private actor PartyHost {
         }
         let command = draw()
         let sent = scene.now.nanoseconds
+        if command.changesReservations, Int.random(in: 0..<(isQuiet ? 3 : 20), using: &random) == 0 {
+            _ = session.start(command, lun: Self.lun)
+            try? await Task.sleep(for: .milliseconds(Int.random(in: 0...20, using: &random)))
+            addLoose(.aborted(reservation(command, nexus)), sent: sent, gateway)
+            return await lose(
+                gateway, since: paths[gateway].heard, "\(Self.text(command)), and drops the connection")
+        }
         let answer = await session.answer(to: command, within: patience, lun: Self.lun)
         scene.note(name, "\(site.gateways[gateway]) \(Self.text(command)): \(answer)")
         guard case .reply(let reply) = answer else {
@@ -237,6 +253,9 @@ private actor PartyHost {
 
     private func draw() -> SCSICommand {
         let lba = UInt64(number * 8)
+        if isQuiet, Int.random(in: 0..<10, using: &random) != 0 {
+            return Bool.random(using: &random) ? Lab.readFullStatus : .read(lba, blocks: 1)
+        }
         switch Int.random(in: 0..<20, using: &random) {
         case 0..<4: return .read(lba, blocks: 1)
         case 4..<8: return .write(lba, Stamp.data(UInt64(number)))

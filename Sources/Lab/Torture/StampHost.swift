@@ -264,8 +264,8 @@ actor StampHost {
 
     private func draw(_ place: Int, sources: [Int]) -> Operation {
         switch Int.random(in: 0..<20, using: &random) {
-        case 0..<8: return .write(ordered: false)
-        case 8..<10: return .write(ordered: hasAttributes)
+        case 0..<6: return .write(ordered: false)
+        case 6..<10: return .write(ordered: hasAttributes)
         case 10..<12: return .writeSame
         case 12..<14: return .zeros
         case 14..<16: return .unmap

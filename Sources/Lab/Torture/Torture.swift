@@ -28,6 +28,8 @@ public actor Torture {
     private let stamps = FencingPair.Stamps()
     private let broken: String?
     private let story: FileHandle?
+    /// OSDs of states of reservations, but for the one that leases depend on, without which nobody serves.
+    private let favourites: [Int]
 
     /// How long hosts may need to find a way to write, once the faults are over.
     private static let settling = Duration.seconds(240)
@@ -70,6 +72,12 @@ public actor Torture {
                 UInt8(String(digits[$0..<$0 + 2]), radix: 16)
             }, ports: ports)
         self.site = site
+        var favourites: [Int] = []
+        for lun in [TortureSite.fencing, TortureSite.reservations] {
+            let placement = try await lab.placement(lun: lun, objects: 1)
+            if placement.state != placement.group { favourites.append(placement.state) }
+        }
+        self.favourites = favourites
         let scene = TortureScene()
         self.hosts = (0..<hosts).map { StampHost($0, site: site, scene: scene) }
     }
@@ -79,7 +87,8 @@ public actor Torture {
     /// - Throws: `LabError` if the lab does not do as told.
     public func round(_ number: Int) async throws -> TortureRound {
         let plan = TorturePlan(
-            seed: seed, round: number, gateways: site.gateways, osds: lab.options.osds, daemons: lab.options.daemon)
+            seed: seed, round: number, gateways: site.gateways, osds: lab.options.osds, daemons: lab.options.daemon,
+            favourites: favourites)
         for node in lab.description().nodes where node.portal != nil {
             try await lab.waitUntilServed(node, within: .seconds(120))
             // Again and again: some start anew.

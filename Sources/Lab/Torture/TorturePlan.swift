@@ -53,14 +53,24 @@ public struct TorturePlan: Sendable, Equatable {
     /// What each host's own draws begin with; more hosts than that take them in turn.
     public var seeds: [UInt64]
 
-    /// - Parameter daemons: whether gateways have cliod.
-    public init(seed: UInt64, round: Int, gateways: [String], osds: Int, daemons: Bool = true) {
+    /// - Parameters:
+    ///   - daemons: whether gateways have cliod.
+    ///   - favourites: OSDs that every other fault of an OSD or a link concerns, for what only they serve.
+    public init(
+        seed: UInt64, round: Int, gateways: [String], osds: Int, daemons: Bool = true, favourites: [Int] = []
+    ) {
         var random = SeededGenerator(seed: seed &* 0x9E37_79B9_7F4A_7C15 &+ UInt64(round) &* 0xBF58_476D_1CE4_E5B9)
         // Its first numbers are as close to each other as the seeds are.
         for _ in 0..<8 { _ = random.next() }
         waitsOut = Int.random(in: 0..<5, using: &random) == 0
         let count = [0, 1, 1, 1, 1, 2, 2, 2].randomElement(using: &random) ?? 1
         var end = Duration.seconds(3)
+        // As many draws whatever the favourites are: where objects are is the lab's affair, not the seed's.
+        func draw(_ random: inout SeededGenerator) -> Int {
+            let any = Int.random(in: 0..<osds, using: &random)
+            let favourite = Int.random(in: 0..<max(1, favourites.count), using: &random)
+            return Bool.random(using: &random) && !favourites.isEmpty ? favourites[favourite] : any
+        }
         var first: String?
         for number in 0..<count {
             // A gateway that starts again has to reach all of Ceph.
@@ -72,9 +82,15 @@ public struct TorturePlan: Sendable, Equatable {
             let lengths = [200...3000, 200...3000, 2000...6000, 6000...9000, 8000...13000]
             let length = Int.random(in: lengths.randomElement(using: &random) ?? 200...3000, using: &random)
             // Of two, one leaves the node itself alone.
-            let fault = number == 0 ? Self.fault(node, osds, daemons, &random) : Self.linkFault(node, osds, &random)
+            let fault = number == 0 ? Self.fault(node, draw, daemons, &random) : Self.linkFault(node, draw, &random)
             steps.append(Step(fault: fault, begin: begin, end: begin + .milliseconds(length)))
             end = max(end, begin + .milliseconds(length))
+        }
+        // What a host has sent is still held when it goes on elsewhere.
+        if waitsOut, Bool.random(using: &random), let node = gateways.randomElement(using: &random) {
+            let hold = TortureFault.hold(node: node, osd: draw(&random))
+            end = .milliseconds(Int.random(in: 24000...28000, using: &random))
+            steps = [Step(fault: hold, begin: .milliseconds(Int.random(in: 300...1000, using: &random)), end: end)]
         }
         steps.sort { $0.begin < $1.begin }
         length = end + .seconds(1)
@@ -107,9 +123,9 @@ public struct TorturePlan: Sendable, Equatable {
     }
 
     private static func fault(
-        _ node: String, _ osds: Int, _ daemons: Bool, _ random: inout SeededGenerator
+        _ node: String, _ draw: (inout SeededGenerator) -> Int, _ daemons: Bool, _ random: inout SeededGenerator
     ) -> TortureFault {
-        guard Int.random(in: 0..<10, using: &random) < 6 else { return linkFault(node, osds, &random) }
+        guard Int.random(in: 0..<10, using: &random) < 6 else { return linkFault(node, draw, &random) }
         let faults =
             Fault.allCases.filter { $0 != .pauseOSDs }.map { TortureFault.gateway($0, node: node) }
             + [.freezeDaemon(node: node)]
@@ -117,8 +133,10 @@ public struct TorturePlan: Sendable, Equatable {
             ?? .gateway(.freeze, node: node)
     }
 
-    private static func linkFault(_ node: String, _ osds: Int, _ random: inout SeededGenerator) -> TortureFault {
-        let osd = Int.random(in: 0..<osds, using: &random)
+    private static func linkFault(
+        _ node: String, _ draw: (inout SeededGenerator) -> Int, _ random: inout SeededGenerator
+    ) -> TortureFault {
+        let osd = draw(&random)
         return switch Int.random(in: 0..<8, using: &random) {
         case 0..<3: .hold(node: node, osd: osd)
         case 3, 4:
