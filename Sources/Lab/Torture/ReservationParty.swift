@@ -47,38 +47,46 @@ actor ReservationParty {
 
     /// When nobody has anything under way any more. Nobody's SPC-2 reservation is left for the next round, either.
     private func lookAtLast() async {
-        let number = 0
         for gateway in site.gateways.indices {
-            let name = site.gateways[gateway]
-            guard let nexus = try? await site.logIn("party\(number)", gateway, isid: 0x5000) else { continue }
-            defer { Task { await nexus.close() } }
-            if last.isEmpty {
-                let sent = scene.now.nanoseconds
-                let pending = nexus.startManaging(.logicalUnitReset, lun: Self.lun)
-                let (response, _) = await nexus.response(pending, within: TortureSite.bound, lun: Self.lun)
-                operations.append(
-                    .init(
-                        host: number, sent: sent, answered: scene.now.nanoseconds,
-                        kind: .reset(isComplete: response == .complete)))
-                // A gateway may just have lost its lease, and says that it could not.
-                guard response == .complete else {
-                    scene.note("party", "logicalUnitReset through \(name): \(response.map { "\($0)" } ?? "none")")
-                    continue
+            // A gateway may have lost its lease a moment ago.
+            let end = ContinuousClock.now + .seconds(60)
+            while await !lookAtLast(through: gateway) {
+                guard ContinuousClock.now < end else {
+                    scene.find("party", "cannot read reservations through \(site.gateways[gateway]) at the end")
+                    break
                 }
+                try? await Task.sleep(for: .milliseconds(500))
             }
+        }
+    }
+
+    private func lookAtLast(through gateway: Int) async -> Bool {
+        let (number, name) = (0, site.gateways[gateway])
+        guard let nexus = try? await site.logIn("party\(number)", gateway, isid: 0x5000) else { return false }
+        defer { Task { await nexus.close() } }
+        if last.isEmpty {
             let sent = scene.now.nanoseconds
-            let answer = await nexus.answer(
-                toRepeatable: Lab.readFullStatus, within: TortureSite.bound, lun: Self.lun)
-            guard case .reply(let reply) = answer, reply.isGood else {
-                scene.find("party", "PERSISTENT RESERVE IN through \(name) at the end: \(answer)")
-                continue
-            }
+            let pending = nexus.startManaging(.logicalUnitReset, lun: Self.lun)
+            let (response, _) = await nexus.response(pending, within: TortureSite.bound, lun: Self.lun)
             operations.append(
                 .init(
                     host: number, sent: sent, answered: scene.now.nanoseconds,
-                    kind: .read(cdb: Lab.readFullStatus.cdb, data: reply.data)))
-            last.append((name, reply.data))
+                    kind: .reset(isComplete: response == .complete)))
+            scene.note("party", "\(name) logicalUnitReset: \(response.map { "\($0)" } ?? "no response")")
+            guard response == .complete else { return false }
         }
+        let sent = scene.now.nanoseconds
+        let answer = await nexus.answer(toRepeatable: Lab.readFullStatus, within: TortureSite.bound, lun: Self.lun)
+        guard case .reply(let reply) = answer, reply.isGood else {
+            scene.note("party", "PERSISTENT RESERVE IN through \(name) at the end: \(answer)")
+            return false
+        }
+        operations.append(
+            .init(
+                host: number, sent: sent, answered: scene.now.nanoseconds,
+                kind: .read(cdb: Lab.readFullStatus.cdb, data: reply.data)))
+        last.append((name, reply.data))
+        return true
     }
 
     /// Whether all that was told can be.
