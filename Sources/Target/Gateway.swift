@@ -247,6 +247,7 @@ public struct Gateway: Sendable {
         }
         let faults = ImageCheck.faults(info)
         if !faults.isEmpty { throw Unusable(description: faults.joined(separator: "; ")) }
+        if let fault = try await ImageCheck.dataPoolFault(info, in: cluster) { throw Unusable(description: fault) }
         guard let expected = lun.imageID else {
             throw Unusable(
                 description: "image \(name) was not there when the group was applied. Apply the group's file again")

@@ -52,6 +52,28 @@ public enum ImageCheck {
             + "Stop it, or remove the lock: rbd lock rm \(name) \(quoted(first?.cookie ?? "ID")) \(first?.name ?? "LOCKER")"
     }
 
+    /// That this client may not write to the pool that has the image's data, if that is another one (`rbd create --data-pool`);
+    /// nil if it may. The kernel would map the image, and then each command fail.
+    static func dataPoolFault(_ info: ImageInfo, in cluster: Cluster) async throws(RadosError) -> String? {
+        guard let data = info.dataPool else { return nil }
+        do {
+            // Allowed, it finds no such object.
+            var nothing = WriteOperation()
+            nothing.assertExists()
+            nothing.remove()
+            _ = try await cluster.pool(data, namespace: info.spec.namespace).execute(nothing, on: "clio.probe")
+        } catch {
+            switch error.kind {
+            case .notFound: return nil
+            case .notPermitted: break
+            default: throw error
+            }
+        }
+        return "image \(info.spec) has its data in pool \(data), which client.\(cluster.options.id) may not write to. "
+            + "Fix, as an administrator: clio group init --image-pool \(data); gateways that run have it after clio node down "
+            + "and up"
+    }
+
     private static func quoted(_ text: String) -> String {
         text.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.".contains($0)) } ? text : "'\(text)'"
     }
@@ -75,7 +97,8 @@ public enum ImageCheck {
                 let info = try found.result.get()
                 if pools[name.pool] == nil { pools[name.pool] = try await cluster.pool(name.pool).id }
                 images[group.luns[found.index].image] = info
-                problems += faults(info).map { Problem(path: path, message: $0) }
+                let split = try await dataPoolFault(info, in: cluster)
+                problems += (faults(info) + (split.map { [$0] } ?? [])).map { Problem(path: path, message: $0) }
             } catch let error as RBDError {
                 guard let text = missing(name, error) else { throw error }
                 if allowingMissing { continue }

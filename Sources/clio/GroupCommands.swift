@@ -70,7 +70,9 @@ struct GroupInit: AsyncParsableCommand {
     var client = GatewayClient.defaultName
 
     @Option(
-        help: ArgumentHelp("Pool with images, besides the group's; can be given more than once.", valueName: "name"))
+        help: ArgumentHelp(
+            "Pool with images, or with their data (rbd create --data-pool), besides the group's; can be given more than once.",
+            valueName: "name"))
     var imagePool: [String] = []
 
     @Option(

@@ -179,6 +179,13 @@ extension GatewayTests {
             #expect(refused.status != 0)
             #expect(refused.errorText.contains("other/caps"), "\(refused.errorText)")
             #expect(refused.errorText.contains("clio group init --image-pool other"), "\(refused.errorText)")
+            // An image whose data alone is there would be mapped, and each command fail.
+            try await cluster.host(
+                "rbd", "create", "--size", "16M", "--image-feature", "layering", "--data-pool", "other", "rbd/split")
+            let split = try await cluster.lab.exec("gw1", [clio, "lun", "add", "rbd/split"])
+            #expect(split.status != 0)
+            #expect(split.errorText.contains("rbd/split has its data in pool other"), "\(split.errorText)")
+            #expect(split.errorText.contains("clio group init --image-pool other"), "\(split.errorText)")
             let more = try await cluster.lab.hostCheck([clio, "group", "init", "--image-pool", "other"] + ceph)
             #expect(more.contains("extended Ceph client.clio"), "\(more)")
             #expect(try await caps()["osd"] == "profile rbd pool=rbd, profile rbd pool=other")
@@ -189,8 +196,18 @@ extension GatewayTests {
                 try await cluster.lab.waitUntilServed(gateway)
             }
             try await cluster.lab.check("gw1", [clio, "lun", "add", "other/caps", "--lun", "230"])
-            for gateway in cluster.gateways { try await cluster.lab.waitUntilServed(gateway, lun: 230) }
+            try await cluster.lab.check("gw1", [clio, "lun", "add", "rbd/split", "--lun", "231"])
+            for gateway in cluster.gateways {
+                for lun in [230, 231] { try await cluster.lab.waitUntilServed(gateway, lun: lun) }
+            }
+            try await cluster.sessions(lun: 231) { sessions in
+                let (zeros, new) = ([UInt8](repeating: 0, count: 512), [UInt8](repeating: 0x5A, count: 512))
+                let swapped = try sessions[0].send(.compareAndWrite(1, expected: zeros, new: new), lun: 231)
+                let read = try sessions[1].good(.read(1, blocks: 1), lun: 231)
+                #expect(swapped.isGood && read == new)
+            }
             try await cluster.lab.check("gw1", [clio, "lun", "remove", "230"])
+            try await cluster.lab.check("gw1", [clio, "lun", "remove", "231"])
             try await cluster.export()
             try await cluster.lab.hostCheck(
                 ["ceph", "auth", "caps", "client.clio"] + before.flatMap { [$0.key, $0.value] })
