@@ -47,7 +47,9 @@ struct TortureCommand: AsyncParsableCommand {
         print("seed \(seed)")
         let ours: KernelFlavour = broken == nil ? .clio : .broken
         let options = Torture.options(name: common.name, kernel: stock ? .stock : debugKernel ? .debug : ours)
-        FileManager.default.createFile(atPath: trace, contents: nil)
+        guard FileManager.default.createFile(atPath: trace, contents: nil) else {
+            throw ValidationError("\(trace) cannot be written; give --trace another file")
+        }
         let story = FileHandle(forWritingAtPath: trace)
         let failed = try await withLab(options) { lab in
             let torture = try await Torture(lab, seed: seed, hosts: hosts, broken: broken, story: story)

@@ -71,7 +71,7 @@ struct RegistryLiveTests {
             try await units.lab.cut("gw1", from: .oneOSD(units.osd))
             try await units.lab.resume(osd)
             try await held.until(.seconds(20), "the OSD has done it") {
-                try await !ReservationState(decoding: try await units.stateBytes()).registrations
+                try await !ReservationState(decoding: units.stateBytes()).registrations
                     .contains { $0.key == 0xA }
             }
             // Until the logs of all placement groups forget.
