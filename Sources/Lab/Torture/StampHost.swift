@@ -195,13 +195,17 @@ actor StampHost {
         case .abort:
             let chosen = Int.random(in: burst.indices, using: &random)
             scene.note(name, "ABORT TASK of \(burst[chosen].operation) at place \(burst[chosen].place)")
-            let response = await manage(nexus, nexus.startAborting(burst[chosen].pending), "ABORT TASK")
+            let response = await manage(
+                nexus, nexus.startAborting(burst[chosen].pending), "ABORT TASK", endsByReset: true)
             over[chosen] = response == .complete
             excused = response != .complete && response != .taskDoesNotExist
         case .manage(let function):
             scene.note(name, "\(function)")
+            let reset = function == .logicalUnitReset ? scene.resetBegins() : nil
             let response = await manage(
-                nexus, nexus.startManaging(function, lun: TortureSite.stamps), "\(function)")
+                nexus, nexus.startManaging(function, lun: TortureSite.stamps), "\(function)",
+                endsByReset: function == .abortTaskSet)
+            if let reset, response != nil { scene.resetEnds(reset) }
             over = over.map { _ in response == .complete }
             excused = response != .complete
         case .drop(back: let comesBack):
@@ -249,10 +253,20 @@ actor StampHost {
                 + "\(TortureSite.bound), and its session stands")
     }
 
+    /// - Parameter endsByReset: a LOGICAL UNIT RESET of another host's terminates it, without a response (SAM-5, 6.3.3).
     private func manage(
-        _ nexus: Nexus, _ pending: Pending<TaskManagementResponse>, _ what: String
+        _ nexus: Nexus, _ pending: Pending<TaskManagementResponse>, _ what: String, endsByReset: Bool
     ) async -> TaskManagementResponse? {
-        let (response, isLost) = await nexus.response(pending, within: patience, lun: TortureSite.stamps)
+        let sent = scene.now
+        let usual = Duration.seconds(30)
+        var (response, isLost) = await nexus.response(pending, within: min(usual, patience), lun: TortureSite.stamps)
+        if response == nil, !isLost, endsByReset, scene.isReset(since: sent) {
+            scene.note(name, "\(what): ended by a reset")
+            return nil
+        }
+        if response == nil, !isLost, patience > usual {
+            (response, isLost) = await nexus.response(pending, within: patience - usual, lun: TortureSite.stamps)
+        }
         scene.note(name, "\(what): \(response.map { "\($0)" } ?? (isLost ? "session lost" : "no response"))")
         if response == nil, !isLost, patience == TortureSite.bound {
             scene.find(name, "\(what) through \(site.gateways[gateway]) has no response after \(TortureSite.bound)")

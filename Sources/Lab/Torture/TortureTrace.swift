@@ -33,6 +33,8 @@ final class TortureScene: Sendable {
         var events: [TortureEvent] = []
         var findings: [TortureEvent] = []
         var unsettled: Set<String> = []
+        /// When each LOGICAL UNIT RESET of the unit with stamps ended; nil if nobody knows.
+        var resets: [Duration?] = []
     }
     private let state = Mutex(State())
     /// Where events go as they happen: a round that hangs has a story, too.
@@ -61,6 +63,21 @@ final class TortureScene: Sendable {
             if isFinding { state.findings.append(event) }
             try? story?.write(contentsOf: Data("\(event)\n".utf8))
         }
+    }
+
+    /// A host sends a LOGICAL UNIT RESET.
+    ///
+    /// - Returns: its number, for ``resetEnds(_:)``.
+    func resetBegins() -> Int {
+        state.withLock {
+            $0.resets.append(nil)
+            return $0.resets.count - 1
+        }
+    }
+    func resetEnds(_ number: Int) { state.withLock { $0.resets[number] = now } }
+    /// Whether a LOGICAL UNIT RESET may have been carried out after a moment.
+    func isReset(since moment: Duration) -> Bool {
+        state.withLock { $0.resets.contains { end in end.map { $0 >= moment } ?? true } }
     }
 
     func expectSettling(_ who: String) { state.withLock { _ = $0.unsettled.insert(who) } }
