@@ -76,6 +76,30 @@ extension Lab {
         try await check(node, ["sh", "-c", "kill -9 $(pgrep -x cliod)"])
     }
 
+    /// Unloads what a gateway has loaded to serve, after `clio node down`: each module once nobody uses it any more.
+    ///
+    /// - Throws: `LabError` if something is left: a LUN, a device, or a module that is used, be it by a command that never ended.
+    ///   A reference that a thread is about to drop may stay a moment.
+    public func unloadModules(_ node: String) async throws {
+        try await check(node, ["sh", "-c", Self.unload], timeout: .seconds(120))
+    }
+
+    private static let unload = """
+        ls -d /sys/bus/rbd/devices/* /sys/kernel/config/target/core/* /sys/kernel/config/target/iscsi/iqn* 2>/dev/null \
+            && { echo is left; exit 1; }
+        [ ! -d /sys/kernel/config/target/iscsi ] || rmdir /sys/kernel/config/target/iscsi || exit 1
+        modules="iscsi_target_mod target_core_iblock target_core_user target_core_file target_core_pscsi tcm_remote \
+            target_core_mod rbd blk_cluster libceph"
+        loaded() { for one in $modules; do grep "^$one " /proc/modules; done; }
+        for try in 1 2 3 4 5 6 7 8 9 10; do
+            [ -z "$(loaded)" ] && exit 0
+            for one in $modules; do grep -q "^$one " /proc/modules && rmmod $one; done
+            sleep 1
+        done
+        echo loaded: "$(loaded)"
+        exit 1
+        """
+
     /// Waits until a host is served through a gateway's port.
     ///
     /// - Parameter lun: the LUN to ask for; `nil`: the lab's first.

@@ -7,10 +7,8 @@ import Netlink
 import Reservations
 import Testing
 
-/// `make test-in-flight` runs all of them, `make test` those that take seconds.
-private let whole = ProcessInfo.processInfo.environment["CLIO_TEST_IN_FLIGHT"] != nil
-private let note: Comment = "make test-in-flight"
-
+/// `make test` runs those that take seconds, `make test-in-flight` all of them.
+///
 /// What the kernel does about devices of the cluster and their reservations holds when RADOS does not answer, answers too
 /// late, or has what cannot be read; and it concerns one device.
 @Suite("Registry, reservations, krbd", .serialized, .twoUnits(gateways: 3), .timeLimit(.minutes(5)))
@@ -48,7 +46,7 @@ struct RegistryLiveTests {
 
     /// Guards: a change that was done and whose answer was lost is sent again, meets itself, and is told to the host as a
     /// conflict, and to no other node.
-    @Test(.enabled(if: whole, note)) func anOwnChangeIsNotAnothers() async throws {
+    @Test(.whole) func anOwnChangeIsNotAnothers() async throws {
         try await TwoUnits.with { units in
             let held = units.held
             let settings = ["osd_pg_log_dups_tracked 10", "osd_min_pg_log_entries 10", "osd_max_pg_log_entries 20"]

@@ -145,27 +145,9 @@ public actor Torture {
         let clio = try lab.executable("clio")
         for gateway in site.gateways {
             try await lab.check(gateway, [clio, "node", "down"], timeout: .seconds(120))
-            try await lab.check(gateway, ["sh", "-c", Self.unload], timeout: .seconds(120))
+            try await lab.unloadModules(gateway)
         }
     }
-
-    /// What a gateway has loaded to serve goes, each once nobody uses it any more; a module that is used, be it by a command that
-    /// never ended, stays. A reference that a thread is about to drop may stay a moment.
-    private static let unload = """
-        ls -d /sys/bus/rbd/devices/* /sys/kernel/config/target/core/* /sys/kernel/config/target/iscsi/iqn* 2>/dev/null \
-            && { echo is left; exit 1; }
-        [ ! -d /sys/kernel/config/target/iscsi ] || rmdir /sys/kernel/config/target/iscsi || exit 1
-        modules="iscsi_target_mod target_core_iblock target_core_user target_core_file target_core_pscsi tcm_remote \
-            target_core_mod rbd blk_cluster libceph"
-        loaded() { for one in $modules; do grep "^$one " /proc/modules; done; }
-        for try in 1 2 3 4 5 6 7 8 9 10; do
-            [ -z "$(loaded)" ] && exit 0
-            for one in $modules; do grep -q "^$one " /proc/modules && rmmod $one; done
-            sleep 1
-        done
-        echo loaded: "$(loaded)"
-        exit 1
-        """
 
     /// Makes faults begin and end, and the hosts settle.
     private func direct(_ plan: TorturePlan, _ scene: TortureScene) async throws {
