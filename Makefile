@@ -99,7 +99,7 @@ test-vhost: kernel kernel-debug build .build/release/vm-boot
 
 ## test-in-flight: live, whatever may escape a drain, a fencing or a reservation (some twenty minutes)
 test-in-flight: kernel kernel-debug build .build/release/ioc-pr
-	CLIO_TEST_IN_FLIGHT=1 swift test --no-parallel --filter 'ClusterTests.(InFlight|RegistryLive)Tests'
+	CLIO_TEST_IN_FLIGHT=1 swift test --no-parallel --filter 'ClusterTests.(InFlight|RegistryLive|RegistryDebug)Tests'
 
 ## sim: the relay's protocol against random faults (SEEDS= how many, SEED= one again, BREAK= a rule, MUTANTS=1 each rule)
 sim:
