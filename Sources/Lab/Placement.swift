@@ -28,11 +28,12 @@ public struct Placement: Sendable, Equatable {
         return UInt64(numbers[skipped] * objectSize / blockSize)
     }
 
-    /// The OSD with the most data of those that serve none of the objects that all commands depend on.
+    /// The OSD with the least data, but two objects at least, of those that serve none of the objects that all commands depend
+    /// on. So it is one that other images' reservations are rarely at.
     public var onlyData: Int? {
         let counts = Dictionary(objects.map { ($0, 1) }, uniquingKeysWith: +)
-        return counts.filter { ![group, state, header].contains($0.key) }.max {
-            ($0.value, $1.key) < ($1.value, $0.key)
+        return counts.filter { $0.value > 1 && ![group, state, header].contains($0.key) }.min {
+            ($0.value, $0.key) < ($1.value, $1.key)
         }?.key
     }
 }
@@ -40,9 +41,9 @@ public struct Placement: Sendable, Equatable {
 extension Lab {
     /// Asks Ceph which OSDs are the primaries of what a LUN consists of.
     ///
-    /// - Parameter count: how many data objects to ask for, from the first.
+    /// - Parameter count: how many data objects to ask for, from the first; all, by default.
     /// - Throws: `LabError` if there is no such LUN, or Ceph does not answer.
-    public func placement(lun: Int = 0, objects count: Int = 32) async throws -> Placement {
+    public func placement(lun: Int = 0, objects count: Int? = nil) async throws -> Placement {
         guard let image = plan.luns.first(where: { $0.lun == lun }) else {
             throw LabError("LUN \(lun)", "there is none", remedy: "the lab has \(plan.luns.count), from 0")
         }
@@ -51,15 +52,17 @@ extension Lab {
 
     /// Asks Ceph which OSDs are the primaries of what an image consists of.
     ///
-    /// - Parameter count: how many data objects to ask for, from the first.
+    /// - Parameter count: how many data objects to ask for, from the first; all, by default.
     /// - Throws: `LabError` if there is no such image, or Ceph does not answer.
-    public func placement(image: String, pool: String = "rbd", objects count: Int = 32) async throws -> Placement {
+    public func placement(image: String, pool: String = "rbd", objects count: Int? = nil) async throws -> Placement {
         struct Image: Decodable {
             var id: String
+            var objects: Int
             var objectSize: Int
             var prefix: String
             enum CodingKeys: String, CodingKey {
                 case id
+                case objects
                 case objectSize = "object_size"
                 case prefix = "block_name_prefix"
             }
@@ -73,7 +76,7 @@ extension Lab {
             "clio.group.default", "rbd_info", ReservationState.objectName(imageID: info.id), "rbd_id.\(image)",
             "rbd_header.\(info.id)",
         ]
-        let data = (0..<count).map { number in
+        let data = (0..<(count ?? info.objects)).map { number in
             let digits = String(number, radix: 16)
             return "\(info.prefix).\(String(repeating: "0", count: 16 - digits.count))\(digits)"
         }
@@ -85,19 +88,27 @@ extension Lab {
 
     /// The primary OSD of each of `objects`, whether they exist or not.
     private func primaries(of objects: [String], pool: String) async throws -> [Int] {
-        struct Answer: Decodable {
-            var primary: Int
-            enum CodingKeys: String, CodingKey { case primary = "acting_primary" }
-        }
-        // One interpreter for all: to start it takes longer than the commands.
-        let commands = objects.map { "osd map \(pool) \($0)\n" }.joined() + "quit\n"
-        let text = try await hostCheck(["ceph", "-f", "json"], input: Array(commands.utf8))
-        let answers = text.split(separator: "\n").compactMap { line in
-            line.firstIndex(of: "{").flatMap { try? JSONDecoder().decode(Answer.self, from: Data(line[$0...].utf8)) }
-        }
+        let input = [pool] + objects
+        let text = try await hostCheck(
+            ["/usr/bin/python3", "-c", Self.askForPrimaries], input: Array(input.joined(separator: "\n").utf8))
+        let answers = text.split(separator: "\n").compactMap { Int($0) }
         guard answers.count == objects.count else {
             throw LabError("ceph osd map", "\(answers.count) answers to \(objects.count) questions: \(text)")
         }
-        return answers.map(\.primary)
+        return answers
     }
+
+    /// What the `ceph` command does for `osd map`, with the module it uses, without the 50 ms of processor time that it needs
+    /// to parse each.
+    private static let askForPrimaries = """
+        import json, os, rados, sys
+        pool, *objects = sys.stdin.read().split("\\n")
+        with rados.Rados(conffile=os.environ["CEPH_CONF"]) as cluster:
+            for name in objects:
+                command = {"prefix": "osd map", "pool": pool, "object": name, "format": "json"}
+                status, answer, reason = cluster.mon_command(json.dumps(command), b"")
+                if status != 0:
+                    sys.exit(f"{name}: {reason}")
+                print(json.loads(answer)["acting_primary"])
+        """
 }

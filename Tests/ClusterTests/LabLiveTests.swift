@@ -240,7 +240,7 @@ struct LabLiveTests {
         var options = options("osd", gateways: 1, initiators: 0)
         options.osds = 2
         try await withLab(options) { lab in
-            let placement = try await lab.placement(objects: 16)
+            let placement = try await lab.placement()
             let cut = placement.objects[0]
             let other = 1 - cut
             /// Begins a read of an OSD, and returns the file that says that it has ended.

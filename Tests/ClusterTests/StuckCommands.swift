@@ -47,7 +47,7 @@ struct StuckCommands: Sendable {
     private init(_ lab: Lab) async throws {
         self.lab = lab
         for lun in 0..<lab.options.luns {
-            let placement = try await lab.placement(lun: lun, objects: lab.options.size >> 22)
+            let placement = try await lab.placement(lun: lun)
             guard placement.state != placement.group, let data = placement.onlyData else { continue }
             (self.lun, self.placement, self.data) = (lun, placement, data)
             return
@@ -58,7 +58,7 @@ struct StuckCommands: Sendable {
     /// Another unit, whose reservations do not depend on the OSD with data only, and a block of it that does not either.
     func anotherUnit() async throws -> (lun: Int, block: UInt64) {
         for other in 0..<lab.options.luns where other != lun {
-            let placement = try await lab.placement(lun: other, objects: lab.options.size >> 22)
+            let placement = try await lab.placement(lun: other)
             guard placement.state != data, let osd = placement.objects.first(where: { $0 != data }),
                 let block = placement.block(on: osd)
             else { continue }

@@ -50,7 +50,7 @@ struct TwoUnits: Sendable {
     private static func create(_ image: String, _ lab: Lab) async throws -> Placement {
         let create = ["rbd", "create", "--image-feature", "layering", "--size", "\(lab.options.size)B", "rbd/\(image)"]
         try await lab.hostCheck(create)
-        return try await lab.placement(image: image, objects: lab.options.size >> 22)
+        return try await lab.placement(image: image)
     }
 
     /// Makes an image that needs nothing of the OSD with the reservations to be mapped.

@@ -233,8 +233,8 @@ import Testing
 
     @Test func blocksOfAnOSD() {
         let placement = Placement(
-            group: 0, pool: 0, state: 1, id: 0, header: 0, objects: [1, 2, 0, 2], objectSize: 4 << 20)
-        #expect(placement.onlyData == 2)
+            group: 0, pool: 0, state: 1, id: 0, header: 0, objects: [1, 2, 0, 2, 3, 4, 4, 4], objectSize: 4 << 20)
+        #expect(placement.onlyData == 2, "0 and 1 are needed, 3 has one object, 4 has more")
         #expect(placement.block(on: 2) == 8192)
         #expect(placement.block(on: 2, skipping: 1) == 3 * 8192)
         #expect(placement.block(on: 2, skipping: 2) == nil)
