@@ -47,14 +47,16 @@ public enum ConsoleLog {
     ///   - console: The bytes of the console's file, which need not be valid UTF-8.
     ///   - node: Name for the result.
     public static func problems(_ console: some Sequence<UInt8>, node: String) -> [ConsoleProblem] {
-        var problems: [ConsoleProblem] = []
-        let lines = Array(console).split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
-        for (index, bytes) in lines.enumerated() {
-            let text = String(decoding: bytes, as: UTF8.self).filter { $0 != "\r" && $0 != "\r\n" }
-            if signs.contains(where: text.contains) {
-                problems.append(ConsoleProblem(node: node, line: index + 1, text: text))
-            }
+        lines(console).enumerated().compactMap { index, text in
+            guard signs.contains(where: text.contains) else { return nil }
+            return ConsoleProblem(node: node, line: index + 1, text: text)
         }
-        return problems
+    }
+
+    /// A console's lines, without what ends them.
+    static func lines(_ console: some Sequence<UInt8>) -> [String] {
+        Array(console).split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map { bytes in
+            String(decoding: bytes, as: UTF8.self).filter { $0 != "\r" && $0 != "\r\n" }
+        }
     }
 }

@@ -132,7 +132,13 @@ public actor Torture {
         }
         let isDecided = await party.check(end: try await lab.reservations(lun: TortureSite.reservations))
         await expectQuiet(scene)
-        for problem in lab.consoleProblems() { scene.find("console", "\(problem)") }
+        let problems = lab.consoleProblems()
+        for problem in problems { scene.find("console", "\(problem)") }
+        // The splat itself: the lab is gone when somebody reads the trace.
+        if let first = problems.first {
+            let lines = ConsoleLog.lines(Files.bytes(lab.console(first.node), from: 0) ?? [])
+            for line in lines.dropFirst(first.line - 1).prefix(200) { scene.note(first.node, line) }
+        }
         return TortureRound(plan: plan, findings: scene.findings, trace: scene.events, isDecided: isDecided)
     }
 
