@@ -16,7 +16,7 @@ source "$(dirname "$0")/lib.sh"
 source "$KERNEL_DIR/scripts/um-build.sh"
 
 check_kernel
-folders=("$PATCHES/$KERNEL" "$PATCHES/$KERNEL/modules" "$PATCHES/$KERNEL-um")
+folders=("$SERIES" "$SERIES/modules" "$SERIES-um")
 failures=0
 
 fail() {
@@ -101,7 +101,7 @@ check_alone() {
 	local patch before=$failures index
 
 	index=$(mktemp -u)
-	for patch in "$PATCHES/$KERNEL"/*.patch; do
+	for patch in "$SERIES"/*.patch; do
 		grep -q '^Upstream: .*fit to be sent by itself' "$patch" || continue
 		GIT_INDEX_FILE=$index tree_git read-tree clio-base
 		GIT_INDEX_FILE=$index tree_git apply --cached "$patch" >&2 ||
@@ -119,7 +119,7 @@ state() {
 	{
 		tree_git rev-parse "$1^{tree}"
 		"$CC" --version | head -n 1
-		cat "$KERNEL_DIR/scripts/um-build.sh" "$KERNEL_DIR/config/um.config"
+		um_config | xargs -d '\n' cat "$KERNEL_DIR/scripts/um-build.sh"
 		printf '%s\n' "$2"
 	} | sha256sum | cut -c1-32
 }
@@ -127,7 +127,7 @@ state() {
 configure() {	# configure LINE...: the output folder that flavours share
 	UM_OUT=$build/um
 	mkdir -p "$UM_OUT"
-	{ cat "$KERNEL_DIR/config/um.config"; printf '%s\n' "$@"; } >"$UM_OUT/allconfig"
+	{ um_config | xargs -d '\n' cat; printf '%s\n' "$@"; } >"$UM_OUT/allconfig"
 	um_make KCONFIG_ALLCONFIG="$UM_OUT/allconfig" allnoconfig >"$log" 2>&1 ||
 		{ tail -n 20 "$log" >&2; die "allnoconfig failed" "The whole output: $log"; }
 }

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# fetch.sh: see to it that the source of Linux $KERNEL is on this machine.
+# fetch.sh [any]: see to it that the source of Linux $KERNEL is on this machine,
+# if there is a series for it or any kernel will do.
 #
 # Takes the distribution's linux-source package from wherever apt finds it, or
-# from the backports next to the archive this machine uses. Installs nothing,
-# so it takes no privileges: the tarball goes to the cache.
+# from the backports or another release next to the archive this machine uses.
+# Installs nothing, so it takes no privileges: the tarball goes to the cache.
 
 # shellcheck source=SCRIPTDIR/lib.sh
 source "$(dirname "$0")/lib.sh"
 
-check_kernel
+[[ ${1:-} == any ]] || check_kernel
 if [[ -n $SRC ]]; then
 	id=$(source_id)
 	note "Linux $id: $SRC"
@@ -59,8 +60,8 @@ own=(-o "Dir::Etc::SourceList=/dev/null" -o "Dir::Etc::SourceParts=$work/sources
 	-o "Dir::State::Lists=$work/lists" -o "Dir::Cache::Archives=$work/archives"
 	-o "Dir::Cache::pkgcache=" -o "Dir::Cache::srcpkgcache=" -o "APT::Sandbox::User=$(id -un)")
 
-# add_backports: beside each archive of the machine that has this release
-add_backports() {
+# add_suite SUITE: beside each archive of the machine that has this release, for this download only
+add_suite() {
 	local codename bases base
 
 	codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
@@ -69,17 +70,30 @@ add_backports() {
 	bases=$(apt-get "${own[@]}" indextargets --format '$(BASE_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
 		awk -v c="$codename" '$2 == c && $3 == "main" {sub("/dists/.*", ""); print $1}' | sort -u)
 	[[ -n $bases ]] || return 1
+	: >"$work/sources/clio-added.sources"
 	for base in $bases; do
-		note "Adding $codename-backports of the same archive, for this download only"
-		printf '%s\n' "Types: deb" "URIs: $base" "Suites: $codename-backports" "Components: main" \
-			"Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" "" >>"$work/sources/clio-backports.sources"
+		note "Adding ${1/#own/$codename} of the same archive, for this download only"
+		printf '%s\n' "Types: deb" "URIs: $base" "Suites: ${1/#own/$codename}" "Components: main" \
+			"Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" "" >>"$work/sources/clio-added.sources"
 	done
 }
 
-if download || { apt-get "${own[@]}" -q update >&2 && download "${own[@]}"; } ||
-	{ add_backports && apt-get "${own[@]}" -q update >&2 && download "${own[@]}"; }; then
+# This release's backports, then what other releases have: 7.x is in the
+# backports of Debian 13, 6.1 in Debian 12.
+found() {
+	local suite
+
+	download && return
+	apt-get "${own[@]}" -q update >&2 && download "${own[@]}" && return
+	for suite in own-backports trixie-backports bookworm; do
+		add_suite "$suite" && apt-get "${own[@]}" -q update >&2 && download "${own[@]}" && return
+	done
+	return 1
+}
+
+if found; then
 	note "Linux $(source_id): $(tarball)"
 	exit
 fi
-die "apt finds no $package, and neither do the backports of this release" \
+die "apt finds no $package, not even in the backports and in the releases beside this one" \
 	"Check the archive in /etc/apt/sources.list*, or give SRC= an unpacked kernel tree or a tarball of one."

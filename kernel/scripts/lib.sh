@@ -57,11 +57,14 @@ install_packages() {
 		die "apt-get could not install $*" "Run apt-get update, then try again."
 }
 
-# The series of $KERNEL, one patch a line.
+# The series of $KERNEL: its own, or that of all kernels of its major version.
+SERIES=$PATCHES/$KERNEL
+[[ -f $SERIES/series || ! -f $PATCHES/${KERNEL%%.*}.x/series ]] || SERIES=$PATCHES/${KERNEL%%.*}.x
+
 check_kernel() {
-	[[ -f $PATCHES/$KERNEL/series ]] ||
+	[[ $KERNEL != *.x && -f $SERIES/series ]] ||
 		die "there are no patches for KERNEL=$KERNEL" \
-		    "Give one of: $(series_kernels)"
+		    "Give KERNEL=<version> of one of: $(series_kernels)"
 }
 
 series_kernels() {
@@ -191,7 +194,7 @@ source_unpack() {	# source_unpack FOLDER
 tree_git() { git -C "$TREE" -c core.compression=0 -c gc.auto=0 -c core.hooksPath=/dev/null "$@"; }
 
 patched_paths() {	# each file that a patch of any series here touches
-	sed -n 's,^\(---\|+++\) [ab]/\([^\t]*\).*,\2,p' "$PATCHES/$KERNEL"/{,modules/}*.patch "$PATCHES/$KERNEL-um"/*.patch 2>/dev/null |
+	sed -n 's,^\(---\|+++\) [ab]/\([^\t]*\).*,\2,p' "$SERIES"/{,modules/}*.patch "$SERIES-um"/*.patch 2>/dev/null |
 		sort -u || true
 }
 
@@ -289,6 +292,15 @@ commit_own() {
 
 # --- Builds ---
 
+# um_config: the fragments of configuration that all flavours of $KERNEL have
+um_config() {
+	local fragment
+
+	for fragment in "$KERNEL_DIR/config/um.config" "$KERNEL_DIR/config/um-${SERIES##*/}.config"; do
+		[[ ! -f $fragment ]] || printf '%s\n' "$fragment"
+	done
+}
+
 # lock FILE: one builder at a time; held until the script ends
 lock() {
 	mkdir -p "$(dirname "$1")"
@@ -339,14 +351,14 @@ logged() {
 tree_commits() {
 	local list
 
-	list=$(commit_series clio-base "$PATCHES/$KERNEL-um") || exit 1
+	list=$(commit_series clio-base "$SERIES-um") || exit 1
 	commit=$(tail -n 1 <<<"$list")
 	commits=("$commit")
 	[[ $1 != stock ]] || return 0
 	commit=$(commit_own "$commit")
-	list=$(commit_series "$commit" "$PATCHES/$KERNEL") || exit 1
+	list=$(commit_series "$commit" "$SERIES") || exit 1
 	if [[ $1 == modules ]]; then
-		list+=$'\n'$(commit_series "$(tail -n 1 <<<"$list")" "$PATCHES/$KERNEL/modules") || exit 1
+		list+=$'\n'$(commit_series "$(tail -n 1 <<<"$list")" "$SERIES/modules") || exit 1
 	fi
 	mapfile -t commits <<<"$list"
 	commit=${commits[-1]}

@@ -189,7 +189,7 @@ if [[ -n $changed ]]; then
 	die "$(wc -l <<<"$changed") symbols differ from those of Linux $release" \
 	    "Modules that use them would no longer load. Keep the types they mention as they are (a new" \
 	    "field can hide behind #ifndef __GENKSYMS__ if every module that knows its size is rebuilt:" \
-	    "that goes to patches/$KERNEL/modules)."
+	    "that goes to ${SERIES#"$ROOT"/}/modules)."
 fi
 note "ok    $(awk -F'\t' 'NR == FNR { stock[$2] = 1; next } $2 in stock' "$KDIR/Module.symvers" "$OUT/Module.symvers" |
 	wc -l) exported symbols have the checksums of Linux $release"

@@ -19,7 +19,7 @@ esac
 check_kernel
 
 id=$(source_id)
-fragments=("$KERNEL_DIR/config/um.config")
+mapfile -t fragments < <(um_config)
 case $FLAVOUR in
 debug|broken|rdma|fcoe) fragments+=("$KERNEL_DIR/config/um-$FLAVOUR.config") ;;
 esac
@@ -31,12 +31,12 @@ hash_files() {	# names relative to the checkout and contents
 key() {
 	local patch inputs=("${fragments[@]}" "$KERNEL_DIR/scripts/um-build.sh")
 
-	for patch in $(series "$PATCHES/$KERNEL-um"); do
-		inputs+=("$PATCHES/$KERNEL-um/$patch")
+	for patch in $(series "$SERIES-um"); do
+		inputs+=("$SERIES-um/$patch")
 	done
 	if [[ $FLAVOUR != stock ]]; then
-		for patch in $(series "$PATCHES/$KERNEL"); do
-			inputs+=("$PATCHES/$KERNEL/$patch")
+		for patch in $(series "$SERIES"); do
+			inputs+=("$SERIES/$patch")
 		done
 		for patch in $(own_files); do
 			inputs+=("$KERNEL_DIR/$patch")

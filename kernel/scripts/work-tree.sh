@@ -54,7 +54,7 @@ prepare() {
 		tree_create "$TREE" "$id"
 	fi
 	reset_tree
-	note "Linux $id with $(series "$PATCHES/$KERNEL" | wc -l) patches:"
+	note "Linux $id with $(series "$SERIES" | wc -l) patches:"
 	printf '%s\n' "$TREE"
 }
 
@@ -147,8 +147,8 @@ refresh() {
 		fi
 	done
 	write_own
-	write_series "$PATCHES/$KERNEL" "${main[@]}"
-	write_series "$PATCHES/$KERNEL-um" "${um[@]}"
+	write_series "$SERIES" "${main[@]}"
+	write_series "$SERIES-um" "${um[@]}"
 	reset_tree
 	note "The series is what $TREE holds: ${#main[@]} patches, and ${#um[@]} for the lab's kernel"
 }

@@ -181,6 +181,46 @@ fails "a patch without a header" "0001-rbd-change-the-fiftieth.patch lacks From,
 cp "$WORK/first" "$first"
 works "prepare once more" toolkit prepare
 
+# --- Another kernel ---
+
+newer() {	# newer NAME LINE: a kernel of 7.1 whose drivers/block/rbd.c has another such line
+	cp -r "$SOURCE" "$WORK/$1"
+	sed -i 's/VERSION = 6/VERSION = 7/; s/PATCHLEVEL = 12/PATCHLEVEL = 1/' "$WORK/$1/Makefile"
+	sed -i "s/^$2\$/other/" "$WORK/$1/drivers/block/rbd.c"
+}
+
+says() {	# says TEXT COMMAND...: and succeeds
+	local text=$1
+
+	shift
+	"$@" >"$WORK/said" 2>&1 && cat "$WORK/said" && grep -qF -- "$text" "$WORK/said"
+}
+
+works "port to the kernel of the series" says "2 applied, 0 with fuzz, 0 rejected" toolkit port
+newer same 1
+works "port to another kernel" says "2 applied, 0 with fuzz, 0 rejected" toolkit port KERNEL=7.1 SRC="$WORK/same"
+newer fuzzy 47
+fails "port with fuzz" "fuzz      0001-rbd-change-the-fiftieth.patch" "with fuzz 1" \
+	"1 applied, 1 with fuzz, 0 rejected" -- toolkit port KERNEL=7.1 SRC="$WORK/fuzzy"
+newer changed 50
+fails "port with a patch that is rejected" "rejected  0001-rbd-change-the-fiftieth.patch" "drivers/block/rbd.c: Hunk #1 FAILED" \
+	"| -50" "| +fifty" "applied   0002-" "1 applied, 0 with fuzz, 1 rejected" -- toolkit port KERNEL=7.1 SRC="$WORK/changed"
+sed 's/^-50$/-fifty/; s/^+fifty$/+5O/; s/the fiftieth/it again/' "$first" >"$COPY/patches/6.12/0003-again.patch"
+printf '0003-again.patch\n' >>"$COPY/patches/6.12/series"
+fails "port with one that is rejected for another's sake" "rejected  0003-again.patch" \
+	"after 0001-rbd-change-the-fiftieth.patch was rejected there" -- toolkit port KERNEL=7.1 SRC="$WORK/changed"
+sed -i '$d' "$COPY/patches/6.12/series"
+rm "$COPY/patches/6.12/0003-again.patch"
+newer backported 50
+sed -i 's/^other$/fifty/' "$WORK/backported/drivers/block/rbd.c"
+works "port to a kernel that has a patch already" says "there     0001-" toolkit port KERNEL=7.1 SRC="$WORK/backported"
+fails "port of a series that is not there" "no series FROM=5.4" "6.12" -- toolkit port FROM=5.4
+fails "port without a series for that kernel" "no patches for KERNEL=7.1" -- toolkit fetch KERNEL=7.1 SRC="$WORK/same"
+cp -r "$COPY/patches/6.12" "$COPY/patches/7.x"
+works "a series for all of 7.x" toolkit fetch KERNEL=7.1 SRC="$WORK/same"
+fails "7.x itself is no kernel" "no patches for KERNEL=7.x" "KERNEL=<version>" -- toolkit fetch KERNEL=7.x
+rm -r "$COPY/patches/7.x"
+
 # --- um-dir ---
 
 clio=$(toolkit um-dir FLAVOUR=clio) stock=$(toolkit um-dir FLAVOUR=stock) debug=$(toolkit um-dir FLAVOUR=debug)
