@@ -27,13 +27,13 @@ struct Kernel: Codable, Sendable, Equatable {
         modules = "\(folder)/lib/modules/\(release)"
     }
 
-    /// Finds the kernel of `flavour`, building it if it is not there.
+    /// Finds the kernel of `flavour`, building it if it is not there; `version` if not the toolkit's own.
     ///
-    /// `$CLIO_KERNEL_DIR` overrides what the toolkit says: a folder with the kernel, or with one folder a flavour.
+    /// `$CLIO_KERNEL_DIR` overrides what the toolkit says of its own: a folder with the kernel, or with one folder a flavour.
     ///
     /// - Throws: `LabError` if there is no checkout to build it from, or the build fails.
-    static func find(_ flavour: KernelFlavour, logger: Logger) async throws -> Kernel {
-        if let folder = environment("CLIO_KERNEL_DIR") {
+    static func find(_ flavour: KernelFlavour, version: String? = nil, logger: Logger) async throws -> Kernel {
+        if version == nil, let folder = environment("CLIO_KERNEL_DIR") {
             let own = "\(folder)/\(flavour.rawValue)"
             return try Kernel(folder: Files.exists("\(own)/linux") ? own : folder)
         }
@@ -42,10 +42,13 @@ struct Kernel: Codable, Sendable, Equatable {
                 "kernel \(flavour.rawValue)", "no checkout with kernel/Makefile around \(executablePath())",
                 remedy: "run clio-lab from the checkout's .build/release, or set CLIO_KERNEL_DIR")
         }
-        let make = ["make", "-s", "-C", "\(source)/kernel", "FLAVOUR=\(flavour.rawValue)"]
+        let make =
+            ["make", "-s", "-C", "\(source)/kernel", "FLAVOUR=\(flavour.rawValue)"]
+            + (version.map { ["KERNEL=\($0)"] } ?? [])
+        if version != nil { _ = try await Command.check(make + ["fetch"], timeout: .seconds(600)) }
         let folder = try await Command.check(make + ["um-dir"])
         if !Files.exists("\(folder)/linux") {
-            logger.notice("building kernel \(flavour.rawValue): minutes, once")
+            logger.notice("building kernel \(flavour.rawValue)\(version.map { " \($0)" } ?? ""): minutes, once")
             let status = try await Command.attached(make + ["um"], timeout: .seconds(3600), toErrors: true)
             guard status == 0 else {
                 throw LabError("kernel \(flavour.rawValue)", "its build failed (make: status \(status), see above)")

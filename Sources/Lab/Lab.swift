@@ -37,7 +37,8 @@ public struct Lab: Sendable {
         var netns: String
         var fsid: String
         var adminKey: String
-        var kernel: Kernel
+        /// By the nodes' names.
+        var kernels: [String: Kernel]
         var nodes: [LabDescription.Node]
         var luns: [LabDescription.LUN]
         /// Folder of our executables, for nodes.
@@ -80,8 +81,12 @@ public struct Lab: Sendable {
             logger.notice("removing what a previous run left")
             try await remove(folder, netns: netns(options.name))
         }
-        let kernel = try await Kernel.find(options.kernel, logger: logger)
-        let lab = Lab(folder: folder, plan: try makePlan(options, folder: folder, kernel: kernel), logger: logger)
+        var plan = try makePlan(options, folder: folder)
+        for (version, nodes) in Dictionary(grouping: plan.nodes, by: { options.versions[$0.name] }) {
+            let kernel = try await Kernel.find(options.kernel, version: version, logger: logger)
+            for node in nodes { plan.kernels[node.name] = kernel }
+        }
+        let lab = Lab(folder: folder, plan: plan, logger: logger)
         do {
             try await lab.build()
             try Files.write("", to: "\(folder)/\(completeMark)")
@@ -318,7 +323,7 @@ extension Lab {
 
     static func netns(_ name: String) -> String { name == "clio-lab" ? name : "clio-lab-\(name)" }
 
-    static func makePlan(_ options: LabOptions, folder: String, kernel: Kernel) throws -> Plan {
+    static func makePlan(_ options: LabOptions, folder: String) throws -> Plan {
         let fsid = UUID().uuidString.lowercased()
         func node(_ role: LabDescription.Role, _ index: Int) -> LabDescription.Node {
             let name = (role == .gateway ? "gw" : "ini") + "\(index)"
@@ -341,7 +346,7 @@ extension Lab {
         let shares = [Kernel.sourceFolder(), executables, folder].compactMap { $0 }
         let spare = 256
         return Plan(
-            options: options, netns: netns(options.name), fsid: fsid, adminKey: Ceph.newSecret(), kernel: kernel,
+            options: options, netns: netns(options.name), fsid: fsid, adminKey: Ceph.newSecret(), kernels: [:],
             nodes: nodes, luns: luns, executables: executables, shares: shares,
             memoryFolder: try Requirements.memoryFolder(bytes: (nodes.count * options.memory + spare) << 20))
     }
@@ -422,14 +427,15 @@ extension Lab {
         guard let busybox = Requirements.find("busybox").flatMap({ Files.bytes(Files.resolved($0), from: 0) }) else {
             throw LabError("busybox", "not found", remedy: "apt-get install busybox-static")
         }
+        guard let kernel = plan.kernels[node.name] else { throw LabError(node.name, "has no kernel") }
         let image = NodeImage(
-            name: node.name, role: node.role, address: node.address, kernel: plan.kernel, shares: plan.shares,
+            name: node.name, role: node.role, address: node.address, kernel: kernel, shares: plan.shares,
             executables: plan.executables, files: try files(of: node))
         let home = "\(folder)/nodes/\(node.name)"
         try Files.write(image.archive(busybox: busybox), to: "\(home)/initramfs", mode: 0o600)
         let seen = Int64((Files.bytes(console(node.name), from: 0) ?? []).count)
         var arguments = [
-            plan.kernel.executable, "mem=\(options.memory)M", "initrd=\(home)/initramfs", "umid=\(node.name)",
+            kernel.executable, "mem=\(options.memory)M", "initrd=\(home)/initramfs", "umid=\(node.name)",
             "uml_dir=\(home)", "con0=null,fd:1",
             "vec0:transport=tap,ifname=\(node.name),depth=128,gro=1,mac=\(Network.ethernet(node.address))",
         ]

@@ -16,6 +16,40 @@ public enum KernelFlavour: String, Codable, Sendable, CaseIterable {
     case fcoe
 }
 
+/// Which version of the kernel nodes boot, such as 7.3 (`make -C kernel um KERNEL=…`).
+public struct KernelVersions: Codable, Sendable, Equatable {
+    /// That of nodes which are not named; `nil` takes the toolkit's own.
+    public var others: String?
+    /// Those of nodes by name.
+    public var nodes: [String: String]
+
+    public init(others: String? = nil, nodes: [String: String] = [:]) {
+        self.others = others
+        self.nodes = nodes
+    }
+
+    /// Reads `7.3`, `gw1=6.12,gw2=7.3` or `7.3,gw1=6.12`; `nil` if it is none of these.
+    public init?(_ text: String) {
+        self.init()
+        for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+            let words = part.split(separator: "=", omittingEmptySubsequences: false).map(String.init)
+            guard let version = words.last, Self.isVersion(version) else { return nil }
+            switch words.count {
+            case 1 where others == nil: others = version
+            case 2 where nodes[words[0]] == nil: nodes[words[0]] = version
+            default: return nil
+            }
+        }
+    }
+
+    private static func isVersion(_ text: String) -> Bool {
+        let numbers = text.split(separator: ".", omittingEmptySubsequences: false)
+        return numbers.count == 2 && numbers.allSatisfy { !$0.isEmpty && $0.allSatisfy { "0123456789".contains($0) } }
+    }
+
+    subscript(node: String) -> String? { nodes[node] ?? others }
+}
+
 /// What a lab consists of.
 public struct LabOptions: Codable, Sendable, Equatable {
     /// Name of the lab; labs with different names run side by side, each in its own network namespace.
@@ -35,6 +69,8 @@ public struct LabOptions: Codable, Sendable, Equatable {
     public var size: Int
     /// The kernel the nodes boot.
     public var kernel: KernelFlavour
+    /// Of which version it is; by default the toolkit's, for all nodes.
+    public var versions: KernelVersions
     /// Whether `up` also exports the images; without it the gateways boot and wait.
     public var serve: Bool
     /// Whether gateways serve by `cliod`, as one with the others; without it by `clio node up --alone`, each without knowing
@@ -47,7 +83,7 @@ public struct LabOptions: Codable, Sendable, Equatable {
         name: String = LabOptions.defaultName, gateways: Int = 2, initiators: Int = 1, osds: Int = 1,
         replicas: Int = 1, luns: Int = 1, size: Int = 1 << 30, kernel: KernelFlavour = .clio, serve: Bool = true,
         daemon: Bool? = nil,
-        nodeMemory: Int? = nil
+        nodeMemory: Int? = nil, versions: KernelVersions = KernelVersions()
     ) {
         self.name = name
         self.gateways = gateways
@@ -60,6 +96,7 @@ public struct LabOptions: Codable, Sendable, Equatable {
         self.serve = serve
         self.daemon = daemon ?? (kernel != .stock)
         self.nodeMemory = nodeMemory
+        self.versions = versions
     }
 
     /// `$CLIO_LAB_NAME`, or `clio-lab`.
@@ -87,6 +124,11 @@ public struct LabOptions: Codable, Sendable, Equatable {
         }
         guard size > 0, size % (1 << 20) == 0, size <= 1 << 40 else {
             throw LabError("--size \(size)", "must be a multiple of 1 MiB, at most 1 TiB")
+        }
+        let names = (0..<gateways).map { "gw\($0 + 1)" } + (0..<initiators).map { "ini\($0 + 1)" }
+        for name in versions.nodes.keys.sorted() where !names.contains(name) {
+            throw LabError(
+                "--kernel \(name)=", "is no node of this lab", remedy: "one of: \(names.joined(separator: " "))")
         }
     }
 

@@ -40,6 +40,16 @@ struct ClusterOptions: ParsableArguments {
     var nodeMemory: String?
     @Flag(help: "The same kernel without our patches, LIO set up on each gateway by itself.") var stock = false
     @Flag(help: "KASAN, lockdep and sleep-in-atomic checks; about 8 times slower.") var debugKernel = false
+    @Option(
+        help: ArgumentHelp(
+            "Kernel of another version: 7.3, or gw1=6.12,gw2=7.3 with all others as usual.", valueName: "versions"),
+        transform: { text in
+            guard let versions = KernelVersions(text) else {
+                throw ValidationError("\(text): no versions; write 7.3, gw1=6.12,gw2=7.3 or 7.3,gw1=6.12")
+            }
+            return versions
+        })
+    var kernel = KernelVersions()
     @Flag(inversion: .prefixedNo, help: "Export the images.") var serve = true
     @Flag(inversion: .prefixedNo, help: "Serve by cliod, as one; without, each gateway by itself.")
     var cliod = true
@@ -59,7 +69,8 @@ struct ClusterOptions: ParsableArguments {
             name: name, gateways: gateways, initiators: initiators, osds: osds, replicas: replicas,
             luns: luns, size: LabOptions.bytes(size) ?? 0, kernel: stock ? .stock : debugKernel ? .debug : .clio,
             serve: serve,
-            daemon: cliod && !stock, nodeMemory: nodeMemory.flatMap(LabOptions.bytes).map { $0 >> 20 })
+            daemon: cliod && !stock, nodeMemory: nodeMemory.flatMap(LabOptions.bytes).map { $0 >> 20 },
+            versions: kernel)
     }
 }
 

@@ -331,6 +331,18 @@ import Testing
         #expect(LabOptions.bytes(text) == bytes)
     }
 
+    @Test(
+        arguments: [
+            ("7.3", KernelVersions(others: "7.3")),
+            ("gw1=6.12,gw2=7.3", KernelVersions(nodes: ["gw1": "6.12", "gw2": "7.3"])),
+            ("7.3,gw1=6.12", KernelVersions(others: "7.3", nodes: ["gw1": "6.12"])),
+            ("", nil), ("7", nil), ("7.3.4", nil), ("7.3,", nil), ("7.3,6.12", nil), ("gw1", nil), ("gw1=", nil),
+            ("gw1=7.3,gw1=6.12", nil), ("gw1=7.3=6.12", nil), ("7.-3", nil),
+        ] as [(String, KernelVersions?)])
+    func kernelVersions(_ text: String, _ versions: KernelVersions?) {
+        #expect(KernelVersions(text) == versions)
+    }
+
     @Test func ranges() throws {
         try LabOptions(name: "a").validate()
         func message(_ change: (inout LabOptions) -> Void) -> String? {
@@ -348,6 +360,10 @@ import Testing
             message { $0.replicas = 2 } == "--replicas 2: must be 1 to the number of OSDs, 1\n  → --osds 2")
         #expect(message { ($0.osds, $0.replicas) = (3, 0) } != nil)
         #expect(message { ($0.osds, $0.replicas) = (3, 3) } == nil)
+        #expect(
+            message { $0.versions.nodes["gw9"] = "7.3" }
+                == "--kernel gw9=: is no node of this lab\n  → one of: gw1 gw2 ini1")
+        #expect(message { $0.versions.nodes["gw2"] = "7.3" } == nil)
         #expect(message { $0.luns = 257 } == "--luns 257: must be 0 to 256")
         #expect(message { $0.size = 1000 } == "--size 1000: must be a multiple of 1 MiB, at most 1 TiB")
         for name in ["", "-x", "a b", "a/b", "..", "é", String(repeating: "x", count: 33)] {
