@@ -38,6 +38,8 @@
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
+#include "compat-kzalloc-obj.h"
+
 /**
  * struct blk_cluster_slot - one CPU's commands of a device
  * @lock: guards the others

@@ -251,7 +251,7 @@ struct blk_cluster_dev *blk_cluster_register(struct gendisk *disk,
 	int cpu, ret;
 	u32 epoch;
 
-	bcd = kzalloc(sizeof(*bcd), GFP_KERNEL);
+	bcd = kzalloc_obj(*bcd, GFP_KERNEL);
 	if (!bcd)
 		return ERR_PTR(-ENOMEM);
 
@@ -397,7 +397,7 @@ blk_cluster_attach(struct block_device *bdev,
 	struct blk_cluster_consumer *consumer;
 	struct blk_cluster_dev *bcd;
 
-	consumer = kzalloc(sizeof(*consumer), GFP_KERNEL);
+	consumer = kzalloc_obj(*consumer, GFP_KERNEL);
 	if (!consumer)
 		return ERR_PTR(-ENOMEM);
 

@@ -770,7 +770,7 @@ int blk_cluster_rights(struct blk_cluster_consumer *consumer, const void *who)
 	if (ret < 0)
 		goto out;
 	ret = prs_rights(&pr->state, &nexus);
-	entry = kzalloc(sizeof(*entry), GFP_ATOMIC);
+	entry = kzalloc_obj(*entry, GFP_ATOMIC);
 	if (!entry)
 		goto out;
 	entry->who = who;
