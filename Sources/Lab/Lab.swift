@@ -295,13 +295,16 @@ public struct Lab: Sendable {
 
     /// Boots a node that is dead. A gateway exports the images again unless `serve` is false.
     ///
+    /// - Parameter version: The kernel's for this boot, if not the one that the lab came up with.
     /// - Throws: `LabError` if it runs already or does not come up.
-    public func start(_ node: String, serve: Bool = true) async throws {
+    public func start(_ node: String, version: String? = nil, serve: Bool = true) async throws {
         let node = try find(node)
         guard !processes.isAlive(node.name) else {
             throw LabError(node.name, "runs already", remedy: "clio-lab kill \(node.name)")
         }
-        try await boot(node)
+        var kernel: Kernel?
+        if let version { kernel = try await Kernel.find(options.kernel, version: version, logger: logger) }
+        try await boot(node, kernel)
         if serve, options.serve, node.role == .gateway { try await self.serve(node) }
     }
 
@@ -421,13 +424,13 @@ extension Lab {
         }
     }
 
-    /// Boots `node` and waits until it answers.
-    private func boot(_ node: LabDescription.Node) async throws {
+    /// Boots `node`, with its own kernel if not with another, and waits until it answers.
+    private func boot(_ node: LabDescription.Node, _ kernel: Kernel? = nil) async throws {
         let start = ContinuousClock.now
         guard let busybox = Requirements.find("busybox").flatMap({ Files.bytes(Files.resolved($0), from: 0) }) else {
             throw LabError("busybox", "not found", remedy: "apt-get install busybox-static")
         }
-        guard let kernel = plan.kernels[node.name] else { throw LabError(node.name, "has no kernel") }
+        guard let kernel = kernel ?? plan.kernels[node.name] else { throw LabError(node.name, "has no kernel") }
         let image = NodeImage(
             name: node.name, role: node.role, address: node.address, kernel: kernel, shares: plan.shares,
             executables: plan.executables, files: try files(of: node))
@@ -440,6 +443,7 @@ extension Lab {
             "vec0:transport=tap,ifname=\(node.name),depth=128,gro=1,mac=\(Network.ethernet(node.address))",
         ]
         if options.kernel == .debug { arguments.append("kasan_multi_shot") }
+        if options.kernel == .smp { arguments += ["ncpus=2", "seccomp=on"] }
         try await processes.start(
             node.name, prefix: network.prefix, arguments, log: console(node.name),
             environment: ["TMPDIR": plan.memoryFolder])

@@ -10,6 +10,8 @@ public enum KernelFlavour: String, Codable, Sendable, CaseIterable {
     case debug
     /// `clio` that can leave a rule undone, as `debug` can: `clio-lab torture --break`.
     case broken
+    /// `broken` on two processors, which kernels of 6.12 cannot have here.
+    case smp
     /// `clio` with soft-RoCE and SRP.
     case rdma
     /// `clio` with Fibre Channel over Ethernet.

@@ -28,6 +28,15 @@ struct Common: ParsableArguments {
     func lab() throws -> Lab { try Lab.attach(name, logger: Progress.logger()) }
 }
 
+extension KernelVersions {
+    static func parse(_ text: String) throws -> Self {
+        guard let versions = Self(text) else {
+            throw ValidationError("\(text): no versions; write 7.3, gw1=6.12,gw2=7.3 or 7.3,gw1=6.12")
+        }
+        return versions
+    }
+}
+
 /// What a cluster consists of.
 struct ClusterOptions: ParsableArguments {
     @Option(name: .customLong("nodes"), help: "Gateways.") var gateways = 2
@@ -43,12 +52,7 @@ struct ClusterOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "Kernel of another version: 7.3, or gw1=6.12,gw2=7.3 with all others as usual.", valueName: "versions"),
-        transform: { text in
-            guard let versions = KernelVersions(text) else {
-                throw ValidationError("\(text): no versions; write 7.3, gw1=6.12,gw2=7.3 or 7.3,gw1=6.12")
-            }
-            return versions
-        })
+        transform: KernelVersions.parse)
     var kernel = KernelVersions()
     @Flag(inversion: .prefixedNo, help: "Export the images.") var serve = true
     @Flag(inversion: .prefixedNo, help: "Serve by cliod, as one; without, each gateway by itself.")
@@ -167,10 +171,12 @@ struct Start: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Boot a dead node.")
 
     @OptionGroup var common: Common
+    @Option(help: ArgumentHelp("Kernel of another version for this boot, such as 7.3.", valueName: "version"))
+    var kernel: String?
     @Flag(inversion: .prefixedNo, help: "Export the images again.") var serve = true
     @Argument(help: "Name of the node.") var node: String
 
-    func run() async throws { try await common.lab().start(node, serve: serve) }
+    func run() async throws { try await common.lab().start(node, version: kernel, serve: serve) }
 }
 
 struct Freeze: AsyncParsableCommand {

@@ -20,6 +20,9 @@ struct TortureCommand: AsyncParsableCommand {
     @OptionGroup var common: Common
     @Flag(help: "The stock kernel, LIO set up on each gateway by itself: shows what can go wrong.") var stock = false
     @Flag(help: "KASAN, lockdep and sleep-in-atomic checks; about 8 times slower.") var debugKernel = false
+    @Flag(help: "Two processors a gateway; takes --kernel 7.3 or newer.") var smp = false
+    @Option(help: "Kernel of another version: 7.3, or gw1=7.3 for one gateway.", transform: KernelVersions.parse)
+    var kernel = KernelVersions()
     @Option(help: "Rounds.") var rounds = 10
     @Option(help: "The first of them: with --rounds 1, one again.") var from = 1
     @Option(help: "Hosts that write stamps, besides those that count and fence.") var hosts = 4
@@ -38,15 +41,16 @@ struct TortureCommand: AsyncParsableCommand {
         guard rounds > 0, from > 0, (1...16).contains(hosts) else {
             throw ValidationError("--rounds and --from must be more than 0, --hosts 1 to 16")
         }
-        if stock && (debugKernel || broken != nil) {
-            throw ValidationError("--stock excludes --debug-kernel and --break")
+        if stock && (debugKernel || smp || broken != nil) || debugKernel && smp {
+            throw ValidationError("--stock excludes --debug-kernel, --smp and --break; --debug-kernel excludes --smp")
         }
     }
 
     func run() async throws {
         print("seed \(seed)")
-        let ours: KernelFlavour = broken == nil ? .clio : .broken
-        let options = Torture.options(name: common.name, kernel: stock ? .stock : debugKernel ? .debug : ours)
+        let ours: KernelFlavour = smp ? .smp : broken == nil ? .clio : .broken
+        var options = Torture.options(name: common.name, kernel: stock ? .stock : debugKernel ? .debug : ours)
+        options.versions = kernel
         guard FileManager.default.createFile(atPath: trace, contents: nil) else {
             throw ValidationError("\(trace) cannot be written; give --trace another file")
         }

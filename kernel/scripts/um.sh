@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# um.sh dir|build [clio|stock|debug|broken|rdma|fcoe]: the lab's User Mode Linux kernel.
+# um.sh dir|build [clio|stock|debug|broken|smp|rdma|fcoe]: the lab's User Mode Linux kernel.
 #
 # dir prints where the artifacts of exactly these inputs are, built or not.
 # build builds them if they are not there: linux and lib/modules/<release>.
@@ -13,15 +13,15 @@ source "$KERNEL_DIR/scripts/um-build.sh"
 
 action=${1:-build} FLAVOUR=${2:-${FLAVOUR:-clio}}
 case $FLAVOUR in
-clio|stock|debug|broken|rdma|fcoe) ;;
-*) die "no FLAVOUR=$FLAVOUR" "Give one of: clio stock debug broken rdma fcoe" ;;
+clio|stock|debug|broken|smp|rdma|fcoe) ;;
+*) die "no FLAVOUR=$FLAVOUR" "Give one of: clio stock debug broken smp rdma fcoe" ;;
 esac
 check_kernel
 
 id=$(source_id)
 mapfile -t fragments < <(um_config)
 case $FLAVOUR in
-debug|broken|rdma|fcoe) fragments+=("$KERNEL_DIR/config/um-$FLAVOUR.config") ;;
+debug|broken|smp|rdma|fcoe) fragments+=("$KERNEL_DIR/config/um-$FLAVOUR.config") ;;
 esac
 
 hash_files() {	# names relative to the checkout and contents
@@ -69,9 +69,9 @@ which=all
 [[ $FLAVOUR != stock ]] || which=stock
 tree_commits "$which"
 tree_git checkout -q --detach "$commit"
-# PCI changes so much that sharing the output folder would build all of it each time.
+# PCI and SMP change so much that sharing the output folder would build all of it each time.
 case $FLAVOUR in
-rdma|fcoe) build+=/$FLAVOUR ;;
+smp|rdma|fcoe) build+=/$FLAVOUR ;;
 esac
 um_build "$build" "$FLAVOUR" "${fragments[@]}"
 
