@@ -19,9 +19,17 @@
 #define OWN_AUTHORITY		"iqn.2003-01.org.linux-iscsi:"
 #define OWN_ISID		",i,0x000000000000"
 
+#define PR_IN			0x5e
+#define PR_IN_HEADER_LEN	8
+#define PR_IN_RESERVATION_LEN	16
 #define PR_OUT			0x5f
 #define PR_OUT_PARAMS_LEN	24
 #define PR_OUT_APTPL		0x01
+
+enum pr_in_action {
+	PR_IN_READ_KEYS = 0,
+	PR_IN_READ_RESERVATION = 1,
+};
 
 enum pr_out_action {
 	PR_OUT_REGISTER = 0,
@@ -180,18 +188,32 @@ void blk_cluster_own_reserved(struct blk_cluster_dev *bcd,
 	synchronize_srcu(&bcd->own_requests);
 }
 
+/* TYPE of each enum pr_type */
+static const u8 own_types[] = {
+	[0] = PRS_NONE,
+	[PR_WRITE_EXCLUSIVE] = PRS_WRITE_EXCLUSIVE,
+	[PR_EXCLUSIVE_ACCESS] = PRS_EXCLUSIVE_ACCESS,
+	[PR_WRITE_EXCLUSIVE_REG_ONLY] = PRS_WRITE_EXCLUSIVE_RO,
+	[PR_EXCLUSIVE_ACCESS_REG_ONLY] = PRS_EXCLUSIVE_ACCESS_RO,
+	[PR_WRITE_EXCLUSIVE_ALL_REGS] = PRS_WRITE_EXCLUSIVE_AR,
+	[PR_EXCLUSIVE_ACCESS_ALL_REGS] = PRS_EXCLUSIVE_ACCESS_AR,
+};
+
+static int own_pr_status(const struct prs_result *result)
+{
+	switch (result->status) {
+	case PRS_GOOD:
+		return PR_STS_SUCCESS;
+	case PRS_CONFLICT:
+		return PR_STS_RESERVATION_CONFLICT;
+	default:
+		return -EINVAL;
+	}
+}
+
 static int own_pr_out(struct block_device *bdev, enum pr_out_action action,
 		      enum pr_type type, u64 key, u64 action_key, u8 flags)
 {
-	static const u8 types[] = {
-		[0] = PRS_NONE,
-		[PR_WRITE_EXCLUSIVE] = PRS_WRITE_EXCLUSIVE,
-		[PR_EXCLUSIVE_ACCESS] = PRS_EXCLUSIVE_ACCESS,
-		[PR_WRITE_EXCLUSIVE_REG_ONLY] = PRS_WRITE_EXCLUSIVE_RO,
-		[PR_EXCLUSIVE_ACCESS_REG_ONLY] = PRS_EXCLUSIVE_ACCESS_RO,
-		[PR_WRITE_EXCLUSIVE_ALL_REGS] = PRS_WRITE_EXCLUSIVE_AR,
-		[PR_EXCLUSIVE_ACCESS_ALL_REGS] = PRS_EXCLUSIVE_ACCESS_AR,
-	};
 	u8 params[PR_OUT_PARAMS_LEN] = {};
 	u8 cdb[10] = { PR_OUT, action };
 	struct prs_command prs = {
@@ -205,9 +227,9 @@ static int own_pr_out(struct block_device *bdev, enum pr_out_action action,
 	struct blk_cluster_dev *bcd;
 	int ret;
 
-	if (type >= ARRAY_SIZE(types))
+	if (type >= ARRAY_SIZE(own_types))
 		return -EINVAL;
-	cdb[2] = types[type];
+	cdb[2] = own_types[type];
 	put_unaligned_be32(sizeof(params), cdb + 5);
 	put_unaligned_be64(key, params);
 	put_unaligned_be64(action_key, params + 8);
@@ -222,17 +244,28 @@ static int own_pr_out(struct block_device *bdev, enum pr_out_action action,
 		ret = blk_cluster_reserve(&bcd->own, &cmd, &prs, &result);
 	}
 	blk_cluster_dev_put(bcd);
-	if (ret)
-		return ret;
+	return ret ?: own_pr_status(&result);
+}
 
-	switch (result.status) {
-	case PRS_GOOD:
-		return PR_STS_SUCCESS;
-	case PRS_CONFLICT:
-		return PR_STS_RESERVATION_CONFLICT;
-	default:
-		return -EINVAL;
-	}
+/* @buf is longer than any answer, and zeroes. */
+static int own_pr_in(struct block_device *bdev, enum pr_in_action action,
+		     u8 *buf, u16 len)
+{
+	u8 cdb[10] = { PR_IN, action };
+	struct prs_result result = {};
+	struct blk_cluster_dev *bcd;
+	int ret = -EOPNOTSUPP;
+	u32 got;
+
+	put_unaligned_be16(len, cdb + 7);
+	bcd = blk_cluster_find_disk(bdev->bd_disk);
+	if (!bcd)
+		return -ENODEV;
+	if (bcd->flags & BLK_CLUSTER_LEASED)
+		ret = blk_cluster_reservations(&bcd->own, cdb, sizeof(cdb), buf,
+					       len, &result, &got);
+	blk_cluster_dev_put(bcd);
+	return ret ?: own_pr_status(&result);
 }
 
 static int own_register(struct block_device *bdev, u64 old_key, u64 new_key,
@@ -272,6 +305,48 @@ static int own_clear(struct block_device *bdev, u64 key)
 	return own_pr_out(bdev, PR_OUT_CLEAR, 0, key, 0, 0);
 }
 
+static int own_read_keys(struct block_device *bdev, struct pr_keys *info)
+{
+	const u16 len = PR_IN_HEADER_LEN + PRS_ENTRIES_MAX * sizeof(__be64);
+	u32 i, nr;
+	int ret;
+	u8 *buf;
+
+	buf = kvzalloc(len, GFP_KERNEL);
+	if (!buf)
+		return -ENOMEM;
+	ret = own_pr_in(bdev, PR_IN_READ_KEYS, buf, len);
+	if (!ret) {
+		nr = get_unaligned_be32(buf + 4) / sizeof(__be64);
+		for (i = 0; i < min(nr, info->num_keys); i++)
+			info->keys[i] = get_unaligned_be64(buf + PR_IN_HEADER_LEN +
+							   i * sizeof(__be64));
+		info->generation = get_unaligned_be32(buf);
+		info->num_keys = nr;
+	}
+	kvfree(buf);
+	return ret;
+}
+
+static int own_read_reservation(struct block_device *bdev,
+				struct pr_held_reservation *held)
+{
+	u8 buf[PR_IN_HEADER_LEN + PR_IN_RESERVATION_LEN] = {};
+	int ret;
+
+	ret = own_pr_in(bdev, PR_IN_READ_RESERVATION, buf, sizeof(buf));
+	if (ret)
+		return ret;
+	held->generation = get_unaligned_be32(buf);
+	/* All zeroes if there is none */
+	held->key = get_unaligned_be64(buf + 8);
+	for (held->type = ARRAY_SIZE(own_types) - 1; held->type; held->type--) {
+		if (own_types[held->type] == (buf[21] & 0x0f))
+			break;
+	}
+	return 0;
+}
+
 /*
  * Persistent reservations of a device that is registered.
  *
@@ -285,5 +360,7 @@ const struct pr_ops blk_cluster_pr_ops = {
 	.pr_release = own_release,
 	.pr_preempt = own_preempt,
 	.pr_clear = own_clear,
+	.pr_read_keys = own_read_keys,
+	.pr_read_reservation = own_read_reservation,
 };
 EXPORT_SYMBOL_GPL(blk_cluster_pr_ops);

@@ -4,10 +4,11 @@
  *
  * usage: ioc-pr DEVICE register OLD NEW | ignore NEW | reserve KEY TYPE |
  *	release KEY TYPE | preempt KEY VICTIM TYPE | preempt-abort KEY VICTIM TYPE |
- *	clear KEY
+ *	clear KEY | keys ROOM | reservation
  *
  * TYPE is a number of enum pr_type. Prints "good", "conflict", another status
- * or the error; exits with 0, 1 or 2.
+ * or the error; exits with 0, 1 or 2. Behind "good", keys prints the number of
+ * keys and at most ROOM of them, and reservation prints its key and TYPE.
  */
 
 #include <errno.h>
@@ -22,6 +23,24 @@
 /* enum pr_status, which the header has since Linux 6.5 only */
 #define GOOD		0
 #define CONFLICT	0x18
+
+/* Not in older headers: commits 22a1ffea5f80 and 3e2cb9ee76c2 */
+struct read_keys {
+	uint32_t generation;
+	uint32_t num_keys;
+	uint64_t keys_ptr;
+};
+
+struct read_reservation {
+	uint64_t key;
+	uint32_t generation;
+	uint32_t type;
+};
+
+#define READ_KEYS		_IOWR('p', 206, struct read_keys)
+#define READ_RESERVATION	_IOR('p', 207, struct read_reservation)
+
+#define ROOM_MAX	64
 
 static int usage(void)
 {
@@ -45,6 +64,13 @@ int main(int argc, char **argv)
 	struct pr_reservation reservation = { .key = a, .type = b };
 	struct pr_preempt preempt = { .old_key = a, .new_key = b, .type = c };
 	struct pr_clear clear = { .key = a };
+	uint64_t list[ROOM_MAX] = { 0 };
+	struct read_keys keys = {
+		.num_keys = a < ROOM_MAX ? a : ROOM_MAX,
+		.keys_ptr = (uintptr_t)list,
+	};
+	const uint32_t room = keys.num_keys;
+	struct read_reservation held = { 0 };
 	const struct {
 		const char *name;
 		unsigned long request;
@@ -57,11 +83,13 @@ int main(int argc, char **argv)
 		{ "preempt", IOC_PR_PREEMPT, &preempt },
 		{ "preempt-abort", IOC_PR_PREEMPT_ABORT, &preempt },
 		{ "clear", IOC_PR_CLEAR, &clear },
+		{ "keys", READ_KEYS, &keys },
+		{ "reservation", READ_RESERVATION, &held },
 	};
 	size_t i;
 	int fd, ret;
 
-	if (argc < 4)
+	if (argc < 3)
 		return usage();
 	for (i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
 		if (!strcmp(argv[2], actions[i].name))
@@ -78,7 +106,15 @@ int main(int argc, char **argv)
 	}
 	switch (ret) {
 	case GOOD:
-		printf("good\n");
+		printf("good");
+		if (actions[i].data == &keys) {
+			printf(" %u", keys.num_keys);
+			for (i = 0; i < keys.num_keys && i < room; i++)
+				printf(" %#llx", (unsigned long long)list[i]);
+		} else if (actions[i].data == &held) {
+			printf(" %#llx %u", (unsigned long long)held.key, held.type);
+		}
+		printf("\n");
 		return 0;
 	case CONFLICT:
 		printf("conflict\n");
