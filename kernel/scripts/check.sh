@@ -50,6 +50,55 @@ check_headers() {
 	((failures > before)) || note "ok    headers"
 }
 
+# message FILE: a patch's own subject and text
+message() { git mailinfo /dev/stdout /dev/null <"$1" | sed -e '/^Author: /,/^Date: /{/^Subject: /!d}'; }
+
+# differing FILE FILE: an id of the lines in which two patches' changes differ, "same" if in none
+differing() {
+	local difference
+
+	difference=$(diff <(changes "$1") <(changes "$2") | grep '^[<>]' || true)
+	[[ $difference ]] || { printf 'same\n'; return; }
+	sha256sum <<<"$difference" | cut -c1-12
+}
+
+changes() { sed -n '/^diff --git /,$p' "$1" | grep '^[-+]' | grep -vE '^(---|\+\+\+) ([ab]/|/dev/null)'; }
+
+# All series have the same patches with the same messages as the first. Where
+# changes differ, the series' file differences says why, and of which difference
+# it says so: what is mended in one is mended in all.
+check_counterparts() {
+	local before=$failures folder name patch other id known differences
+
+	for name in $(series_kernels); do
+		[[ $name != 6.12 ]] || continue
+		differences=$PATCHES/$name/differences
+		[[ -f $differences ]] || differences=/dev/null
+		for folder in "" /modules; do
+			for patch in $(series "$PATCHES/6.12$folder"); do
+				other=$(series "$PATCHES/$name$folder" | grep -x "[0-9]*-${patch#*-}" || true)
+				known=$(sed -n "s/^\([0-9a-z]*\) ${patch#*-} [^ ].*/\1/p" "$differences")
+				id=missing
+				if [[ $other ]]; then
+					other=$PATCHES/$name$folder/$other patch=$PATCHES/6.12$folder/$patch
+					diff -u --label "${patch#"$ROOT"/}" --label "${other#"$ROOT"/}" \
+						<(message "$patch") <(message "$other") >&2 || fail "${other#"$ROOT"/}: another message"
+					id=$(differing "$patch" "$other")
+				fi
+				[[ $id == "${known:-same}" ]] ||
+					fail "patches/$name$folder: the difference to ${patch##*/} of 6.12 is $id, and" \
+						"patches/$name/differences has ${known:-none}: carry a change over, or say why not"
+			done
+			for patch in $(series "$PATCHES/$name$folder"); do
+				series "$PATCHES/6.12$folder" | grep -qx "[0-9]*-${patch#*-}" ||
+					grep -q "^extra ${patch#*-} [^ ]" "$differences" ||
+					fail "patches/$name$folder/$patch: not in 6.12, and patches/$name/differences has no \"extra\" for it"
+			done
+		done
+	done
+	((failures > before)) || note "ok    all series have the same patches"
+}
+
 check_shell() {
 	if ! command -v shellcheck >/dev/null && [[ $EUID == 0 ]]; then
 		install_packages shellcheck
@@ -217,6 +266,7 @@ check_prefixes() {
 
 mode=${1:-check}
 check_headers
+check_counterparts
 check_shell
 need_commands sparse:sparse ld:binutils
 
