@@ -4,7 +4,8 @@ import Foundation
 import Lab
 import Testing
 
-/// Three gateways are drained, started anew and resumed, one after the other, while a host writes and verifies.
+/// Three gateways are drained, started anew with a newer kernel and resumed, one after the other, while a host writes and
+/// verifies.
 @Suite("Rolling upgrade", .serialized, .timeLimit(.minutes(10)))
 struct RollingUpgradeTests {
     @Test func noHostNotices() async throws {
@@ -57,7 +58,9 @@ struct RollingUpgradeTests {
         #expect(alive.status == 1 && alive.errorText.contains("clio node drain gw1"), "\(alive)")
     }
 
-    /// Out of the group, another boot of the machine and another cliod, and back.
+    private static let newer = "7.3"
+
+    /// Out of the group, another kernel and another cliod, and back.
     private func upgrade(_ gateway: String, _ lab: Lab) async throws {
         let begin = ContinuousClock.now
         let others = lab.gateways.filter { $0 != gateway }
@@ -70,7 +73,9 @@ struct RollingUpgradeTests {
         #expect(status.contains("node \(gateway) is drained for"), "\(status)")
 
         try await lab.kill(gateway)
-        try await lab.start(gateway, serve: false)
+        try await lab.start(gateway, version: Self.newer, serve: false)
+        let release = try await lab.check(gateway, ["uname", "-r"])
+        #expect(release.hasPrefix("\(Self.newer)."), "\(release)")
         try await lab.startDaemon(gateway)
         try await Task.sleep(for: .seconds(2))
         let up = try await lab.exec(gateway, [lab.executable("clio"), "node", "up"], timeout: .seconds(60))
