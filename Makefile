@@ -5,8 +5,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build kernel kernel-debug kernel-broken kernel-rdma kernel-fcoe demo sim test test-all test-unit test-cluster \
-	test-srp test-fcoe test-vhost test-in-flight test-kernel test-alerts deb test-deb test-machine test-release fuzz lint conformance faults \
+.PHONY: help setup build kernel kernel-debug kernel-broken kernel-newer kernel-rdma kernel-fcoe demo sim test test-all test-unit test-cluster \
+	test-srp test-fcoe test-vhost test-in-flight test-kernel test-newer test-alerts deb test-deb test-machine test-release fuzz lint conformance faults \
 	torture bench \
 	lab-up lab-down clean
 
@@ -28,7 +28,7 @@ demo: kernel build
 test: test-unit test-alerts test-kernel test-cluster
 
 ## test-all: that and all other tests, which take long or a machine with nothing else to do
-test-all: test test-in-flight test-vhost test-fcoe test-srp test-deb test-machine test-release
+test-all: test test-newer test-in-flight test-vhost test-fcoe test-srp test-deb test-machine test-release
 
 ## test-unit: pure parts, no cluster; about a minute
 test-unit: setup
@@ -61,13 +61,23 @@ $(PROMTOOL):
 	cd .build/prometheus && { $(DOWNLOAD) || { apt-get update -q && $(DOWNLOAD); }; } && dpkg-deb -x prometheus_*.deb .
 	touch $@
 
-## test-kernel: the series applies, each prefix builds, checkpatch, sparse, external modules
+# The newest kernel that there is a series for.
+NEWER := 7.3
+
+## test-kernel: the series apply; checkpatch, sparse; of 6.12's, each prefix builds, and external modules
 test-kernel: setup
 	$(MAKE) -C kernel test
 	$(MAKE) -C kernel check
+	$(MAKE) -C kernel lint KERNEL=$(NEWER)
+
+## test-newer: that of the newer kernel's, its other flavours, and torture on two processors (ROUNDS=200; some hours)
+test-newer: kernel-newer build
+	$(MAKE) -C kernel check KERNEL=$(NEWER)
+	for flavour in stock debug smp; do $(MAKE) -C kernel um KERNEL=$(NEWER) FLAVOUR=$$flavour; done
+	$(LAB) torture --kernel $(NEWER) --smp --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
 
 ## test-cluster: live, on a cluster inside this machine (FILTER= one suite or test)
-test-cluster: kernel kernel-debug build .build/release/netlink-fuzz .build/release/ioc-pr $(PROMTOOL)
+test-cluster: kernel kernel-debug kernel-newer build .build/release/netlink-fuzz .build/release/ioc-pr $(PROMTOOL)
 	@mkdir -p .build
 	# The tests' own commands are built without optimisation; these are the ones that people get, on one processor.
 	$(if $(FILTER),,$(LAB) bench --count 0 --luns 30)
@@ -177,6 +187,9 @@ kernel-debug: setup
 
 kernel-broken: setup
 	$(MAKE) -C kernel um FLAVOUR=broken
+
+kernel-newer: setup
+	$(MAKE) -C kernel um KERNEL=$(NEWER) FLAVOUR=clio
 
 kernel-rdma: setup
 	$(MAKE) -C kernel um FLAVOUR=rdma
