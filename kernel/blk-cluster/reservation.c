@@ -354,12 +354,15 @@ static int pr_refresh(struct blk_cluster_dev *bcd)
 
 	/* It is tried again and again. */
 	if (ret && ret != bcd->read_error && ret != -ENODEV) {
-		if (ret == -EUCLEAN)
+		if (ret == -EUCLEAN) {
 			pr_err("%s: its state of reservations is unreadable; commands are refused until it is mended\n",
 			       bcd->unit);
-		else
+			/* Whoever has found it may not ask again. */
+			blk_cluster_read_later(bcd);
+		} else {
 			pr_warn("%s: cannot read its reservations (%d)\n",
 				bcd->unit, ret);
+		}
 	}
 	bcd->read_error = ret;
 	return ret;
@@ -554,11 +557,8 @@ static int pr_change(struct blk_cluster_consumer *consumer,
 	mutex_unlock(&bcd->pr_lock);
 	kvfree(room);
 
-	/*
-	 * What may have changed is told all the same, but not answered from.
-	 * What is unreadable is looked at until it has been mended.
-	 */
-	if (unknown || ret == -EUCLEAN)
+	/* What may have changed is told all the same, but not answered from. */
+	if (unknown)
 		blk_cluster_read_later(bcd);
 	if (!ret || unknown)
 		err = pr_announce(consumer, number, unknown);
@@ -699,9 +699,6 @@ int blk_cluster_reservations(struct blk_cluster_consumer *consumer,
 	ret = pr_refresh(bcd);
 	if (ret) {
 		mutex_unlock(&bcd->pr_lock);
-		/* Nobody may ask again, once it has been mended. */
-		if (ret == -EUCLEAN)
-			blk_cluster_read_later(bcd);
 		return ret;
 	}
 	pr = pr_current(bcd);
