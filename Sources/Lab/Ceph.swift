@@ -2,7 +2,7 @@
 import Foundation
 import Logging
 
-/// A Ceph cluster inside the lab's network namespace: one monitor, one manager, OSDs with their data in memory.
+/// A Ceph cluster inside the lab's network namespace: one monitor, one manager, OSDs.
 struct Ceph: Sendable {
     let folder: String
     let network: Network
@@ -16,6 +16,7 @@ struct Ceph: Sendable {
     let replicas: Int
     /// Bytes each OSD says it has; memory is used as data comes.
     let capacity: Int
+    let options: CephOptions
 
     /// The client's configuration, for the host's tools and in the nodes.
     var configuration: String { "\(folder)/ceph.conf" }
@@ -35,15 +36,34 @@ struct Ceph: Sendable {
             .base64EncodedString()
     }
 
+    /// Where the monitor is, as Ceph writes it.
+    private static func monitor(_ options: CephOptions) -> String {
+        let address = options.ipv6 ? "[\(Network.ipv6(Network.bridgeAddress))]" : Network.bridgeAddress
+        return "[v2:\(address):3300\(options.secure ? "" : ",v1:\(address):6789")]"
+    }
+
+    /// What all of them, daemons and clients, have to know of how they talk.
+    private static func messenger(_ options: CephOptions) -> String {
+        var lines = ["mon host = \(monitor(options))"]
+        if options.secure {
+            lines += ["ms bind msgr1 = false"]
+            lines += ["cluster", "service", "client", "mon cluster", "mon service", "mon client"].map {
+                "ms \($0) mode = secure"
+            }
+        }
+        if options.ipv6 { lines += ["ms bind ipv4 = false", "ms bind ipv6 = true"] }
+        return lines.joined(separator: "\n")
+    }
+
     /// `ceph.conf` and keyring of a client.
-    static func clientFiles(fsid: String, adminKey: String, keyring: String) -> (configuration: String, keyring: String)
-    {
-        let address = Network.bridgeAddress
-        return (
+    static func clientFiles(
+        fsid: String, adminKey: String, keyring: String, _ options: CephOptions
+    ) -> (configuration: String, keyring: String) {
+        (
             """
             [global]
             fsid = \(fsid)
-            mon host = [v2:\(address):3300,v1:\(address):6789]
+            \(messenger(options))
             auth client required = cephx
             keyring = \(keyring)
             rbd default features = 1
@@ -78,17 +98,18 @@ struct Ceph: Sendable {
     /// With replicas another OSD takes over, 20 s after the first has fallen silent. Ceph wants to hear that from two hosts, and
     /// here is one.
     private var daemonFile: String {
-        let address = Network.bridgeAddress
+        func address(_ ipv4: String) -> String { options.ipv6 ? Network.ipv6(ipv4) : ipv4 }
         let failover =
             replicas == 1
             ? "osd pool default read lease ratio = 6"
             : "mon osd reporter subtree level = osd\nmon osd min down reporters = 1"
-        let addresses = (0..<osds).map { "[\(OSDName.text($0))]\npublic addr = \(Network.address(osd: $0))\n" }.joined()
+        let addresses = (0..<osds).map { "[\(OSDName.text($0))]\npublic addr = \(address(Network.address(osd: $0)))\n" }
+            .joined()
         return """
             [global]
             fsid = \(fsid)
-            mon host = [v2:\(address):3300,v1:\(address):6789]
-            public addr = \(address)
+            \(Self.messenger(options))
+            public addr = \(address(Network.bridgeAddress))
             auth cluster required = cephx
             auth service required = cephx
             auth client required = cephx
@@ -115,14 +136,18 @@ struct Ceph: Sendable {
             mon data = \(daemons)/mon
             mgr data = \(daemons)/mgr
             osd data = \(daemons)/osd.$id
-            osd objectstore = memstore
+            osd objectstore = \(options.store.rawValue)
             memstore device bytes = \(capacity)
+            bluestore block size = \(capacity)
+            mon debug no require bluestore for ec overwrites = true
             \(Self.classes.map { "osd class dir = \($0)" } ?? "")
             \(addresses)
             """
     }
 
     private var prefix: [String] { network.prefix }
+    /// `rbd`. A client that came before the OSDs looks again at each tick, 5 s by default.
+    private var rbd: [String] { prefix + ["rbd", "-c", configuration, "--objecter-tick-interval", "0.2"] }
 
     /// Starts monitor and OSDs and makes the pool `rbd`, which becomes usable soon after this returns.
     func up() async throws {
@@ -137,7 +162,7 @@ struct Ceph: Sendable {
                 caps mon = "allow profile mgr"
                 caps osd = "allow *"
                 caps mds = "allow *"
-            \(Self.clientFiles(fsid: fsid, adminKey: adminKey, keyring: keyring).keyring)
+            \(Self.clientFiles(fsid: fsid, adminKey: adminKey, keyring: keyring, options).keyring)
             """
         for (index, secret) in secrets.enumerated() {
             let key = """
@@ -155,8 +180,8 @@ struct Ceph: Sendable {
         try Files.folder("\(daemons)/mon")
         try Files.folder("\(daemons)/mgr")
         let monmap = "\(daemons)/monmap"
-        let address = "[v2:\(Network.bridgeAddress):3300,v1:\(Network.bridgeAddress):6789]"
-        try await Command.check(["monmaptool", "--create", "--addv", "a", address, "--fsid", fsid, monmap])
+        try await Command.check(
+            ["monmaptool", "--create", "--addv", "a", Self.monitor(options), "--fsid", fsid, monmap])
         let common = ["-c", daemonConfiguration]
 
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -168,7 +193,7 @@ struct Ceph: Sendable {
                 try await run(
                     ids.enumerated().map { "osd new \($1) \($0)" }
                         + ["config set mgr mgr/devicehealth/enable_monitoring false"]
-                        + (osds == 1 ? Self.makePool : []))
+                        + (osds == 1 ? makePools : []))
             }
             for (index, id) in ids.enumerated() {
                 group.addTask {
@@ -186,13 +211,23 @@ struct Ceph: Sendable {
         }
         if osds > 1 {
             try await waitForOSDs()
-            try await run(Self.makePool)
+            try await run(makePools)
         }
     }
 
     /// With several OSDs to be done when all are up: a placement group that moves to one that comes later is not served
     /// before the first one's lease to read it has ended, two minutes.
-    private static let makePool = ["osd pool create rbd 16", "osd pool application enable rbd rbd"]
+    private var makePools: [String] {
+        var commands = ["osd pool create rbd 16", "osd pool application enable rbd rbd"]
+        if options.erasure {
+            commands += [
+                "osd erasure-code-profile set lab k=2 m=1 crush-failure-domain=osd",
+                "osd pool create data 16 16 erasure lab", "osd pool set data allow_ec_overwrites true",
+                "osd pool set data min_size 2", "osd pool application enable data rbd",
+            ]
+        }
+        return commands
+    }
 
     private func waitForOSDs() async throws {
         struct Stat: Decodable {
@@ -230,20 +265,26 @@ struct Ceph: Sendable {
         try await processes.start(label, prefix: prefix, arguments, log: "\(daemons)/\(label).out")
     }
 
-    /// Creates `image` in the pool `rbd`, which also waits for the pool to be usable.
+    /// Creates an image, which also waits for its pools to be usable.
+    ///
+    /// - Parameter image: `pool/image` or `pool/namespace/image`.
     func create(image: String, bytes: Int) async throws {
         do {
             try await Command.check(
-                // A client that came before the OSD looks again at each tick, 5 s by default.
-                prefix + [
-                    "rbd", "-c", configuration, "--objecter-tick-interval", "0.2", "create", "--size", "\(bytes)B",
-                    "--image-feature", "layering", "rbd/\(image)",
-                ], timeout: .seconds(40))
+                rbd + ["create", "--size", "\(bytes)B", "--image-feature", "layering", image]
+                    + (options.erasure ? ["--data-pool", "data"] : []), timeout: .seconds(40))
         } catch let error as LabError {
             let dead = (["mon.a", "mgr.x"] + (0..<osds).map(OSDName.text)).filter { !processes.isAlive($0) }
             throw LabError(
-                "image rbd/\(image)", error.reason,
+                "image \(image)", error.reason,
                 remedy: dead.isEmpty ? "see \(daemons)/*.log" : "not running: \(dead); see \(daemons)/*.out and *.log")
         }
+    }
+
+    /// Creates the namespace that images are to be in, if they are to be in one.
+    func createNamespace() async throws {
+        guard !options.namespace.isEmpty else { return }
+        try await Command.check(
+            rbd + ["namespace", "create", "rbd/\(options.namespace)"], timeout: .seconds(40))
     }
 }

@@ -342,7 +342,8 @@ extension Lab {
         let luns = (0..<options.luns).map { lun in
             let number = String(lun, radix: 16)
             let serial = fsid.filter { $0 != "-" }.prefix(12) + String(repeating: "0", count: 4 - number.count) + number
-            return LabDescription.LUN(lun: lun, pool: "rbd", image: "lun\(lun)", serial: String(serial))
+            return LabDescription.LUN(
+                lun: lun, pool: "rbd", namespace: options.ceph.namespace, image: "lun\(lun)", serial: String(serial))
         }
         let executable = Kernel.executablePath()
         let executables = String(executable[..<(executable.lastIndex(of: "/") ?? executable.startIndex)])
@@ -392,23 +393,25 @@ extension Lab {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         try Files.write(Array(try encoder.encode(plan)), to: "\(folder)/lab.json", mode: 0o600)
-        let client = Ceph.clientFiles(fsid: plan.fsid, adminKey: plan.adminKey, keyring: "\(folder)/keyring")
+        let client = Ceph.clientFiles(
+            fsid: plan.fsid, adminKey: plan.adminKey, keyring: "\(folder)/keyring", options.ceph)
         try Files.write(client.configuration, to: "\(folder)/ceph.conf")
         try Files.write(client.keyring, to: "\(folder)/keyring", mode: 0o600)
         let key = "\(folder)/key"
         try await Command.check(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "clio-lab", "-f", key])
         try await Command.check(["dropbearkey", "-t", "ed25519", "-f", "\(folder)/hostkey"])
         if !Files.exists(network.path) { try Files.write(netns, to: "\(folder)/netns") }
-        try await network.up(nodes: plan.nodes.map(\.name), osds: options.osds)
+        try await network.up(nodes: plan.nodes.map(\.name), osds: options.osds, ipv6: options.ceph.ipv6)
 
         let ceph = Ceph(
             folder: folder, network: network, processes: processes, logger: logger, fsid: plan.fsid,
             adminKey: plan.adminKey, osds: options.osds, replicas: options.replicas,
-            capacity: max(4 << 30, 2 * options.luns * options.size))
+            capacity: max(4 << 30, 2 * options.luns * options.size), options: options.ceph)
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
                 try await ceph.up()
-                for lun in plan.luns { try await ceph.create(image: lun.image, bytes: options.size) }
+                try await ceph.createNamespace()
+                for lun in plan.luns { try await ceph.create(image: lun.path, bytes: options.size) }
                 logger.notice("Ceph: pool rbd with \(plan.luns.count) images is usable")
                 try await ceph.startManager()
             }
@@ -432,7 +435,8 @@ extension Lab {
         }
         guard let kernel = kernel ?? plan.kernels[node.name] else { throw LabError(node.name, "has no kernel") }
         let image = NodeImage(
-            name: node.name, role: node.role, address: node.address, kernel: kernel, shares: plan.shares,
+            name: node.name, role: node.role, address: node.address,
+            ipv6: options.ceph.ipv6 ? Network.ipv6(node.address) : nil, kernel: kernel, shares: plan.shares,
             executables: plan.executables, files: try files(of: node))
         let home = "\(folder)/nodes/\(node.name)"
         try Files.write(image.archive(busybox: busybox), to: "\(home)/initramfs", mode: 0o600)
@@ -469,7 +473,7 @@ extension Lab {
             return NodeImage.File(bytes, mode: mode)
         }
         let client = Ceph.clientFiles(
-            fsid: plan.fsid, adminKey: plan.adminKey, keyring: "/etc/ceph/$cluster.$name.keyring")
+            fsid: plan.fsid, adminKey: plan.adminKey, keyring: "/etc/ceph/$cluster.$name.keyring", options.ceph)
         let hosts =
             ["127.0.0.1 localhost", "\(Network.bridgeAddress) host"] + plan.nodes.map { "\($0.address) \($0.name)" }
         var files: [String: NodeImage.File] = [

@@ -65,13 +65,19 @@ public struct LabDescription: Codable, Sendable, Equatable {
         /// Logical unit number.
         public var lun: Int
         public var pool: String
+        /// "" is the pool's default one.
+        public var namespace: String
         public var image: String
         /// What VPD page 80h of every gateway says; 16 hexadecimal digits.
         public var serial: String
 
-        public init(lun: Int, pool: String, image: String, serial: String) {
+        /// `pool/image` or `pool/namespace/image`.
+        public var path: String { namespace.isEmpty ? "\(pool)/\(image)" : "\(pool)/\(namespace)/\(image)" }
+
+        public init(lun: Int, pool: String, namespace: String = "", image: String, serial: String) {
             self.lun = lun
             self.pool = pool
+            self.namespace = namespace
             self.image = image
             self.serial = serial
         }

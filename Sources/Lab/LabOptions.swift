@@ -52,6 +52,30 @@ public struct KernelVersions: Codable, Sendable, Equatable {
     subscript(node: String) -> String? { nodes[node] ?? others }
 }
 
+/// What is not as most people have it in a lab's Ceph.
+public struct CephOptions: Codable, Sendable, Equatable {
+    /// Where OSDs have their objects.
+    public enum Store: String, Codable, Sendable, CaseIterable {
+        /// In their own memory.
+        case memstore
+        /// In a file of each, as on disks; starts more slowly.
+        case bluestore
+    }
+
+    public var store = Store.memstore
+    /// Whether images have their data in a pool of its own, `data`, which is erasure-coded: two pieces of data and one of parity,
+    /// of which two are enough to serve; takes 3 OSDs.
+    public var erasure = false
+    /// The namespace of the pool `rbd` that images are in; "": the default one.
+    public var namespace = ""
+    /// Whether only messenger v2 is spoken, and that encrypted.
+    public var secure = false
+    /// Whether Ceph has IPv6 addresses only. `cut` and `slow` are not for such a lab.
+    public var ipv6 = false
+
+    public init() {}
+}
+
 /// What a lab consists of.
 public struct LabOptions: Codable, Sendable, Equatable {
     /// Name of the lab; labs with different names run side by side, each in its own network namespace.
@@ -61,11 +85,11 @@ public struct LabOptions: Codable, Sendable, Equatable {
     public var gateways: Int
     /// Initiator nodes `ini1`…, 0 to 64.
     public var initiators: Int
-    /// OSDs, 1 to 16, each with its data in memory.
+    /// OSDs, 1 to 16.
     public var osds: Int
     /// Copies of each object, on as many OSDs, 1 to `osds`; one of them is enough to serve.
     public var replicas: Int
-    /// Images `lun0`… in the pool `rbd`, each exported by every gateway; 0 to 256.
+    /// Images `lun0`… in the pool `rbd` or a namespace of it, each exported by every gateway; 0 to 256.
     public var luns: Int
     /// Size of each image in bytes, a multiple of 1 MiB, at most 1 TiB. Images are thin.
     public var size: Int
@@ -80,12 +104,13 @@ public struct LabOptions: Codable, Sendable, Equatable {
     public var daemon: Bool
     /// Memory of a node in MiB; `nil` takes 512, or 1024 with the debug kernel.
     public var nodeMemory: Int?
+    public var ceph: CephOptions
 
     public init(
         name: String = LabOptions.defaultName, gateways: Int = 2, initiators: Int = 1, osds: Int = 1,
         replicas: Int = 1, luns: Int = 1, size: Int = 1 << 30, kernel: KernelFlavour = .clio, serve: Bool = true,
         daemon: Bool? = nil,
-        nodeMemory: Int? = nil, versions: KernelVersions = KernelVersions()
+        nodeMemory: Int? = nil, versions: KernelVersions = KernelVersions(), ceph: CephOptions = CephOptions()
     ) {
         self.name = name
         self.gateways = gateways
@@ -99,6 +124,7 @@ public struct LabOptions: Codable, Sendable, Equatable {
         self.daemon = daemon ?? (kernel != .stock)
         self.nodeMemory = nodeMemory
         self.versions = versions
+        self.ceph = ceph
     }
 
     /// `$CLIO_LAB_NAME`, or `clio-lab`.
@@ -123,6 +149,12 @@ public struct LabOptions: Codable, Sendable, Equatable {
             throw LabError(
                 "--replicas \(replicas)", "must be 1 to the number of OSDs, \(osds)",
                 remedy: "--osds \(max(1, replicas))")
+        }
+        if ceph.erasure, osds < 3 {
+            throw LabError("--erasure", "needs three OSDs, not \(osds)", remedy: "--osds 3")
+        }
+        if kernel == .stock, !ceph.namespace.isEmpty || ceph.secure || ceph.ipv6 {
+            throw LabError("--stock", "is set up by a script that knows of no --namespace, --secure or --ipv6")
         }
         guard size > 0, size % (1 << 20) == 0, size <= 1 << 40 else {
             throw LabError("--size \(size)", "must be a multiple of 1 MiB, at most 1 TiB")

@@ -8,6 +8,7 @@ extension Lab {
     /// - Throws: `LabError` if there is no such node, or no such OSD.
     public func cut(_ node: String, from scope: CutScope) async throws {
         let node = try find(node)
+        try checkLinks()
         if case .oneOSD(let osd) = scope { try check(osd: osd) }
         try await changeFaults { $0[node.address, default: LinkFaults()].cuts.insert(scope) }
     }
@@ -22,6 +23,7 @@ extension Lab {
     /// - Throws: `LabError` if there is no such node or OSD, or a number is out of its range.
     public func slow(_ node: String, from osd: Int, _ slowness: Slowness) async throws {
         let node = try find(node)
+        try checkLinks()
         try check(osd: osd)
         try Self.check(slowness)
         let label = Self.holder(node.name, osd: osd)
@@ -77,6 +79,13 @@ extension Lab {
     /// Lets stopped OSDs go on. Nothing happens to running ones.
     public func resumeOSDs() async throws {
         for osd in 0..<options.osds { try await resume(OSDName.text(osd)) }
+    }
+
+    /// Rules are about IPv4 addresses.
+    private func checkLinks() throws(LabError) {
+        guard !options.ceph.ipv6 else {
+            throw LabError("lab \(options.name)", "has links to Ceph that are not cut or slowed down: IPv6")
+        }
     }
 
     private func check(osd: Int) throws(LabError) {

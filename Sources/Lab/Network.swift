@@ -74,6 +74,8 @@ struct Network: Sendable {
     /// Address of the bridge: Ceph, and tools of the host.
     static let bridgeAddress = "10.77.0.1"
     static let prefixLength = 24
+    /// The same network for a Ceph that has IPv6 addresses only, beside the one for everything else.
+    static let prefixLength6 = 64
     static let bridge = "br0"
     /// Port of the node's ssh server, which no cut closes.
     static let controlPort = 22
@@ -95,6 +97,9 @@ struct Network: Sendable {
     /// Address of an OSD: each has its own, so that a rule can name one of them.
     static func address(osd: Int) -> String { "10.77.0.\(200 + osd)" }
 
+    /// The IPv6 address that goes with an IPv4 address.
+    static func ipv6(_ address: String) -> String { "fd77::\(address.split(separator: ".").last ?? "")" }
+
     /// The queue that holds packets between an address and an OSD until their time has come (NFQUEUE).
     static func queue(_ address: String, osd: Int) -> UInt16 {
         let host = address.split(separator: ".").last.flatMap { UInt16($0) } ?? 0
@@ -109,8 +114,9 @@ struct Network: Sendable {
 
     /// Makes the namespace, the bridge with the addresses of Ceph, and a tap for each of `nodes`.
     ///
+    /// - Parameter ipv6: whether Ceph has IPv6 addresses, too.
     /// - Throws: `LabError` if a namespace of that name exists, or the host lacks something.
-    func up(nodes: [String], osds: Int) async throws {
+    func up(nodes: [String], osds: Int, ipv6: Bool) async throws {
         guard !Files.exists(path) else {
             throw LabError(
                 "network namespace \(netns)", "exists, but no lab's folder says that a lab made it",
@@ -122,6 +128,12 @@ struct Network: Sendable {
             "addr add \(Self.bridgeAddress)/\(Self.prefixLength) dev \(Self.bridge)", "link set \(Self.bridge) up",
         ]
         lines += (0..<osds).map { "addr add \(Self.address(osd: $0))/\(Self.prefixLength) dev \(Self.bridge)" }
+        if ipv6 {
+            // Addresses are there at once, without looking whether somebody has them.
+            lines += ([Self.bridgeAddress] + (0..<osds).map(Self.address(osd:))).map {
+                "addr add \(Self.ipv6($0))/\(Self.prefixLength6) dev \(Self.bridge) nodad"
+            }
+        }
         for node in nodes {
             lines += ["tuntap add dev \(node) mode tap", "link set \(node) master \(Self.bridge) up"]
         }

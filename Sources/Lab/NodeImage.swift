@@ -13,6 +13,8 @@ struct NodeImage: Sendable {
     var role: LabDescription.Role
     /// IPv4 address of `vec0`.
     var address: String
+    /// IPv6 address of `vec0`; `nil`: none of the lab's.
+    var ipv6: String?
     /// Folder with the kernel's modules on the host.
     var modules: String
     /// Kernel release the modules are for.
@@ -145,6 +147,7 @@ struct NodeImage: Sendable {
         link set lo up
         addr add \(address)/\(Network.prefixLength) dev vec0
         link set vec0 up
+        \(ipv6.map { "addr add \($0)/\(Network.prefixLength6) dev vec0 nodad" } ?? "")
         END
         hostname \(name)
         mkdir -p /dev/pts /dev/shm /run/lock /run/udev /etc/target/pr /var/target/pr \\
@@ -186,12 +189,13 @@ struct NodeImage: Sendable {
     }
 
     init(
-        name: String, role: LabDescription.Role, address: String, kernel: Kernel, shares: [String],
+        name: String, role: LabDescription.Role, address: String, ipv6: String? = nil, kernel: Kernel, shares: [String],
         executables: String, files: [String: File]
     ) {
         self.name = name
         self.role = role
         self.address = address
+        self.ipv6 = ipv6
         self.modules = kernel.modules
         self.release = kernel.release
         self.shares = shares

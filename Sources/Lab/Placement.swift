@@ -47,17 +47,21 @@ extension Lab {
         guard let image = plan.luns.first(where: { $0.lun == lun }) else {
             throw LabError("LUN \(lun)", "there is none", remedy: "the lab has \(plan.luns.count), from 0")
         }
-        return try await placement(image: image.image, pool: image.pool, objects: count)
+        return try await placement(
+            image: image.image, pool: image.pool, namespace: image.namespace, objects: count)
     }
 
     /// Asks Ceph which OSDs are the primaries of what an image consists of.
     ///
     /// - Parameter count: how many data objects to ask for, from the first; all, by default.
     /// - Throws: `LabError` if there is no such image, or Ceph does not answer.
-    public func placement(image: String, pool: String = "rbd", objects count: Int? = nil) async throws -> Placement {
+    public func placement(
+        image: String, pool: String = "rbd", namespace: String = "", objects count: Int? = nil
+    ) async throws -> Placement {
         struct Image: Decodable {
             var id: String
             var objects: Int
+            var dataPool: String?
             var objectSize: Int
             var prefix: String
             enum CodingKeys: String, CodingKey {
@@ -65,30 +69,33 @@ extension Lab {
                 case objects
                 case objectSize = "object_size"
                 case prefix = "block_name_prefix"
+                case dataPool = "data_pool"
             }
         }
-        let name = "\(pool)/\(image)"
+        let name = namespace.isEmpty ? "\(pool)/\(image)" : "\(pool)/\(namespace)/\(image)"
         let text = try await hostCheck(["rbd", "info", "--format", "json", name])
         guard let info = try? JSONDecoder().decode(Image.self, from: Data(text.utf8)) else {
             throw LabError("image \(name)", "rbd info says what cannot be read: \(text)")
         }
-        let special = [
-            "clio.group.default", "rbd_info", ReservationState.objectName(imageID: info.id), "rbd_id.\(image)",
-            "rbd_header.\(info.id)",
-        ]
         let data = (0..<(count ?? info.objects)).map { number in
             let digits = String(number, radix: 16)
             return "\(info.prefix).\(String(repeating: "0", count: 16 - digits.count))\(digits)"
         }
-        let osds = try await primaries(of: special + data, pool: pool)
+        let objects =
+            ["clio.group.default", "rbd_info"].map { (pool, $0, "") }
+            + [
+                ReservationState.objectName(imageID: info.id), "rbd_id.\(image)", "rbd_header.\(info.id)",
+            ].map { (pool, $0, namespace) }
+            + data.map { (info.dataPool ?? pool, $0, namespace) }
+        let osds = try await primaries(of: objects)
         return Placement(
             group: osds[0], pool: osds[1], state: osds[2], id: osds[3], header: osds[4],
             objects: Array(osds.dropFirst(5)), objectSize: info.objectSize)
     }
 
     /// The primary OSD of each of `objects`, whether they exist or not.
-    private func primaries(of objects: [String], pool: String) async throws -> [Int] {
-        let input = [pool] + objects
+    private func primaries(of objects: [(pool: String, name: String, namespace: String)]) async throws -> [Int] {
+        let input = objects.map { "\($0.pool) \($0.name) \($0.namespace)" }
         let text = try await hostCheck(
             ["/usr/bin/python3", "-c", Self.askForPrimaries], input: Array(input.joined(separator: "\n").utf8))
         let answers = text.split(separator: "\n").compactMap { Int($0) }
@@ -102,10 +109,10 @@ extension Lab {
     /// to parse each.
     private static let askForPrimaries = """
         import json, os, rados, sys
-        pool, *objects = sys.stdin.read().split("\\n")
         with rados.Rados(conffile=os.environ["CEPH_CONF"]) as cluster:
-            for name in objects:
-                command = {"prefix": "osd map", "pool": pool, "object": name, "format": "json"}
+            for line in sys.stdin.read().split("\\n"):
+                pool, name, namespace = line.split(" ")
+                command = {"prefix": "osd map", "pool": pool, "object": name, "nspace": namespace, "format": "json"}
                 status, answer, reason = cluster.mon_command(json.dumps(command), b"")
                 if status != 0:
                     sys.exit(f"{name}: {reason}")

@@ -121,9 +121,9 @@ extension Lab {
         guard let unit = description().luns.first(where: { $0.lun == lun }) else {
             throw LabError("LUN \(lun)", "is not in the lab")
         }
-        let info = try await hostCheck(["rbd", "info", "\(unit.pool)/\(unit.image)"])
+        let info = try await hostCheck(["rbd", "info", unit.path])
         guard let id = info.split(separator: "\n").first(where: { $0.contains("\tid: ") })?.split(separator: " ").last
-        else { throw LabError("\(unit.pool)/\(unit.image)", "has no id: \(info)") }
+        else { throw LabError(unit.path, "has no id: \(info)") }
         return (unit.pool, ReservationState.objectName(imageID: String(id)))
     }
 

@@ -16,7 +16,7 @@ extension Lab {
         guard isServedByClio else { return }
         try Files.write(groupFile, to: "\(folder)/group.yaml")
         let clio = try executable("clio")
-        try await clioOnHost(clio, ["group", "init"])
+        try await clioOnHost(clio, ["group", "init"] + (options.ceph.erasure ? ["--image-pool", "data"] : []))
         try await clioOnHost(clio, ["apply", "-f", "\(folder)/group.yaml"])
         logger.notice("clio: group \(folder)/group.yaml is in Ceph")
         guard let keyring = Files.bytes(gatewayKeyring, from: 0) else {
@@ -138,7 +138,7 @@ extension Lab {
         }
         lines.append(plan.luns.isEmpty ? "luns: []" : "luns:")
         for lun in plan.luns {
-            lines += ["  - lun: \(lun.lun)", "    image: \(lun.pool)/\(lun.image)", "    serial: \"\(lun.serial)\""]
+            lines += ["  - lun: \(lun.lun)", "    image: \(lun.path)", "    serial: \"\(lun.serial)\""]
         }
         return lines.joined(separator: "\n") + "\n"
     }

@@ -37,16 +37,34 @@ extension KernelVersions {
     }
 }
 
+/// What is not as most people have it in the cluster's Ceph.
+struct CephArguments: ParsableArguments {
+    @Option(help: "Where OSDs have their objects: memstore, bluestore.") var store = CephOptions.Store.memstore
+    @Flag(help: "Images have their data in an erasure-coded pool (2 + 1, at least three OSDs).") var erasure = false
+
+    var options: CephOptions {
+        var options = CephOptions()
+        (options.store, options.erasure) = (store, erasure)
+        return options
+    }
+}
+
+extension CephOptions.Store: ExpressibleByArgument {}
+
 /// What a cluster consists of.
 struct ClusterOptions: ParsableArguments {
     @Option(name: .customLong("nodes"), help: "Gateways.") var gateways = 2
     @Option(help: "Nodes with the kernel's open-iscsi and dm-multipath.") var initiators = 1
-    @Option(help: "OSDs, with their data in memory.") var osds = 1
+    @Option(help: "OSDs.") var osds = 1
     @Option(help: "Copies of each object, at most as many as there are OSDs.") var replicas = 1
     @Option(help: "Images, each exported by every gateway.") var luns = 1
     @Option(help: "Size of an image, such as 512M or 1G.") var size = "1G"
     @Option(help: ArgumentHelp("Memory of a node (default: 512M, with the debug kernel 1G).", valueName: "size"))
     var nodeMemory: String?
+    @OptionGroup var ceph: CephArguments
+    @Option(help: ArgumentHelp("Namespace of the pool that images are in.", valueName: "name")) var namespace = ""
+    @Flag(help: "Ceph speaks messenger v2 only, encrypted.") var secure = false
+    @Flag(help: "Ceph has IPv6 addresses only.") var ipv6 = false
     @Flag(help: "The same kernel without our patches, LIO set up on each gateway by itself.") var stock = false
     @Flag(help: "KASAN, lockdep and sleep-in-atomic checks; about 8 times slower.") var debugKernel = false
     @Option(
@@ -69,12 +87,14 @@ struct ClusterOptions: ParsableArguments {
     }
 
     func options(_ name: String) -> LabOptions {
-        LabOptions(
+        var ceph = ceph.options
+        (ceph.namespace, ceph.secure, ceph.ipv6) = (namespace, secure, ipv6)
+        return LabOptions(
             name: name, gateways: gateways, initiators: initiators, osds: osds, replicas: replicas,
             luns: luns, size: LabOptions.bytes(size) ?? 0, kernel: stock ? .stock : debugKernel ? .debug : .clio,
             serve: serve,
             daemon: cliod && !stock, nodeMemory: nodeMemory.flatMap(LabOptions.bytes).map { $0 >> 20 },
-            versions: kernel)
+            versions: kernel, ceph: ceph)
     }
 }
 

@@ -13,6 +13,7 @@ struct Conformance: AsyncParsableCommand {
             """)
 
     @OptionGroup var common: Common
+    @OptionGroup var ceph: CephArguments
     @Option(parsing: .upToNextOption, help: "Suites or tests, such as CompareAndWrite or Read10.Simple (default: all).")
     var tests: [String] = []
     @Option(help: "Seconds that one suite may take, 1 to 3600.") var bound = 120
@@ -52,7 +53,8 @@ struct Conformance: AsyncParsableCommand {
     /// Through one gateway, and through two.
     private func run(_ kernel: KernelFlavour) async throws -> ([[ConformanceResult]], [ConsoleProblem]) {
         let options = LabOptions(
-            name: common.name, gateways: 2, initiators: 0, kernel: kernel, daemon: kernel != .stock)
+            name: common.name, gateways: 2, initiators: 0, osds: ceph.erasure ? 3 : 1, kernel: kernel,
+            daemon: kernel != .stock, ceph: ceph.options)
         return try await withLab(options) { lab in
             var results: [[ConformanceResult]] = []
             for paths in 1...2 {

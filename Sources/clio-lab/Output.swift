@@ -68,7 +68,7 @@ struct Report {
                 Swift.print(row.joined(separator: "  "), words.joined(separator: ", "), separator: "  ")
             }
             for lun in description.luns {
-                Swift.print("lun \(lun.lun)  \(lun.pool)/\(lun.image)  serial \(lun.serial)")
+                Swift.print("lun \(lun.lun)  \(lun.path)  serial \(lun.serial)")
             }
         }
         for problem in problems { FileHandle.standardError.write(Data("\(problem)\n".utf8)) }

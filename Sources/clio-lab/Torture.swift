@@ -18,6 +18,7 @@ struct TortureCommand: AsyncParsableCommand {
             """)
 
     @OptionGroup var common: Common
+    @OptionGroup var ceph: CephArguments
     @Flag(help: "The stock kernel, LIO set up on each gateway by itself: shows what can go wrong.") var stock = false
     @Flag(help: "KASAN, lockdep and sleep-in-atomic checks; about 8 times slower.") var debugKernel = false
     @Flag(help: "Two processors a gateway; takes --kernel 7.3 or newer.") var smp = false
@@ -51,6 +52,7 @@ struct TortureCommand: AsyncParsableCommand {
         let ours: KernelFlavour = smp ? .smp : broken == nil ? .clio : .broken
         var options = Torture.options(name: common.name, kernel: stock ? .stock : debugKernel ? .debug : ours)
         options.versions = kernel
+        options.ceph = ceph.options
         guard FileManager.default.createFile(atPath: trace, contents: nil) else {
             throw ValidationError("\(trace) cannot be written; give --trace another file")
         }
