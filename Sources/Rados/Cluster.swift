@@ -220,6 +220,14 @@ public final class Cluster: Sendable {
         return String(cString: text)
     }
 
+    /// A setting as it counts for this client (`rados_conf_get`): of ceph.conf, of the cluster's own configuration, or Ceph's
+    /// default; nil for a name that this librados does not know.
+    public func setting(_ name: String) -> String? {
+        var buffer = [CChar](repeating: 0, count: 1024)
+        guard rados_conf_get(handle.raw, name, &buffer, buffer.count) == 0 else { return nil }
+        return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+
     // MARK: Monitors
 
     /// What a command printed.

@@ -17,16 +17,25 @@ public enum CephAccess {
     public static func credentials(of cluster: Cluster) async throws -> KernelRBD.Credentials {
         if let unusable = try keyType(for: cluster.options)?.unusable { throw unusable }
         let dump = try await cluster.monitorCommand("mon dump")
-        guard let monitors = try? monitors(inDump: dump.data), !monitors.list.isEmpty else {
-            throw Failure(description: "the cluster's monitor map lists no address (ceph mon dump)")
+        // Who has clients speak nothing else wants it of the kernel's, too.
+        let isEncrypted = cluster.setting("ms_client_mode") == "secure"
+        guard let monitors = try? monitors(inDump: dump.data, encrypted: isEncrypted), !monitors.list.isEmpty else {
+            throw Failure(
+                description: isEncrypted
+                    ? "ms_client_mode is secure, and no monitor has an address of messenger v2 (ceph mon dump). Fix: ceph mon "
+                        + "enable-msgr2" : "the cluster's monitor map lists no address (ceph mon dump)")
         }
         return KernelRBD.Credentials(
-            monitors: monitors.list.joined(separator: ","), messenger2: monitors.messenger2, name: cluster.options.id,
+            monitors: monitors.list.joined(separator: ","), messenger: monitors.messenger, name: cluster.options.id,
             key: try key(for: cluster.options))
     }
 
-    /// Addresses in `ceph mon dump`'s JSON: those of messenger v1, which the kernel speaks by default, else those of v2.
-    static func monitors(inDump json: [UInt8]) throws -> (list: [String], messenger2: Bool) {
+    /// Addresses in `ceph mon dump`'s JSON: those of messenger v1, else those of v2.
+    ///
+    /// - Parameter encrypted: only those of v2 will do, as v1 encrypts nothing.
+    static func monitors(
+        inDump json: [UInt8], encrypted: Bool = false
+    ) throws -> (list: [String], messenger: KernelRBD.Messenger) {
         struct Dump: Decodable {
             struct Monitor: Decodable {
                 struct Addresses: Decodable {
@@ -46,8 +55,9 @@ public enum CephAccess {
         func list(_ type: String) -> [String] {
             dump.mons.flatMap { $0.publicAddrs.addrvec }.filter { $0.type == type }.map(\.addr)
         }
+        if encrypted { return (list("v2"), .encrypted) }
         let old = list("v1")
-        return old.isEmpty ? (list("v2"), true) : (old, false)
+        return old.isEmpty ? (list("v2"), .v2) : (old, .v1)
     }
 
     /// The client's key: from the keyring given, else from the one ceph.conf names, else from Ceph's usual places.

@@ -35,12 +35,19 @@ public struct KernelRBD: Sendable {
     public struct Credentials: Sendable {
         /// Monitors: `ip:port`, comma-separated.
         public let monitors: String
-        /// Whether `monitors` speak messenger v2 only.
-        public let messenger2: Bool
+        public let messenger: Messenger
         /// Client name without `client.`.
         public let name: String
         /// The cephx key; nil where the cluster has authentication switched off.
         public let key: Secret?
+    }
+
+    /// What the kernel's client speaks with Ceph's daemons: its option `ms_mode`.
+    public enum Messenger: String, Sendable {
+        case v1 = "legacy"
+        /// Encrypted where a daemon insists.
+        case v2 = "prefer-crc"
+        case encrypted = "secure"
     }
 
     let bus: FilePath
@@ -105,7 +112,7 @@ public struct KernelRBD: Sendable {
     ) throws(Failure) -> Mapping {
         var options = ["name=\(credentials.name)"]
         if let key = credentials.key { options.append("secret=\(key.revealed)") }
-        if credentials.messenger2 { options.append("ms_mode=prefer-crc") }
+        options.append("ms_mode=\(credentials.messenger.rawValue)")
         if leased { options.append("lease") }
         if !image.namespace.isEmpty { options.append("_pool_ns=\(image.namespace)") }
         let line = "\(credentials.monitors) \(options.joined(separator: ",")) \(image.pool) \(image.image) -"

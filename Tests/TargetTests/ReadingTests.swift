@@ -78,11 +78,14 @@ import Testing
             + #"{"type":"v1","addr":"10.0.0.1:6789","nonce":0}]}},{"public_addrs":{"addrvec":[{"type":"v1","addr":"[fd00::2]:6789"}]}}]}"#
         let found = try CephAccess.monitors(inDump: Array(both.utf8))
         #expect(found.list == ["10.0.0.1:6789", "[fd00::2]:6789"])
-        #expect(!found.messenger2)
+        #expect(found.messenger == .v1)
+        let encrypted = try CephAccess.monitors(inDump: Array(both.utf8), encrypted: true)
+        #expect(encrypted.list == ["10.0.0.1:3300"])
+        #expect(encrypted.messenger == .encrypted)
         let modern = #"{"mons":[{"public_addrs":{"addrvec":[{"type":"v2","addr":"10.0.0.1:3300"}]}}]}"#
         let only = try CephAccess.monitors(inDump: Array(modern.utf8))
         #expect(only.list == ["10.0.0.1:3300"])
-        #expect(only.messenger2)
+        #expect(only.messenger == .v2)
     }
 
     @Test func keys() throws {
