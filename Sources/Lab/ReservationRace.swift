@@ -130,11 +130,12 @@ extension Lab {
     /// The reservations of a unit, as RADOS has them.
     public func reservations(lun: Int = 0) async throws -> ReservationState {
         let (pool, object) = try await reservationsObject(lun: lun)
-        guard try await hostCheck(["rados", "-p", pool, "ls"]).split(separator: "\n").contains(Substring(object))
+        let rados = ["rados", "-p", pool, "-N", options.ceph.namespace]
+        guard try await hostCheck(rados + ["ls"]).split(separator: "\n").contains(Substring(object))
         else { return ReservationState() }
         let file = FileManager.default.temporaryDirectory.appendingPathComponent("\(object).\(UUID())")
         defer { try? FileManager.default.removeItem(at: file) }
-        try await hostCheck(["rados", "-p", pool, "get", object, file.path])
+        try await hostCheck(rados + ["get", object, file.path])
         return try ReservationState(decoding: Array(Data(contentsOf: file)))
     }
 
