@@ -315,7 +315,13 @@ import Testing
         #expect(nodes[0]["pids"] as? [Int] == [7, 8])
         #expect(nodes[1]["portal"] is NSNull)
         let luns = try #require(object["luns"] as? [[String: Any]])
-        #expect(Set(luns[0].keys) == ["lun", "pool", "image", "serial"])
+        #expect(Set(luns[0].keys) == ["lun", "pool", "namespace", "image", "serial"])
+    }
+
+    @Test func pathsOfImages() {
+        #expect(LabDescription.LUN(lun: 0, pool: "rbd", image: "lun0", serial: "").path == "rbd/lun0")
+        let inNamespace = LabDescription.LUN(lun: 0, pool: "rbd", namespace: "tenant", image: "lun0", serial: "")
+        #expect(inNamespace.path == "rbd/tenant/lun0")
     }
 }
 
@@ -366,6 +372,11 @@ import Testing
         #expect(message { $0.versions.nodes["gw2"] = "7.3" } == nil)
         #expect(message { $0.luns = 257 } == "--luns 257: must be 0 to 256")
         #expect(message { $0.size = 1000 } == "--size 1000: must be a multiple of 1 MiB, at most 1 TiB")
+        #expect(message { ($0.osds, $0.ceph.erasure) = (2, true) } != nil)
+        #expect(message { ($0.osds, $0.ceph.erasure, $0.kernel) = (3, true, .stock) } == nil)
+        for option in [\CephOptions.secure, \.ipv6] {
+            #expect(message { ($0.kernel, $0.ceph[keyPath: option]) = (.stock, true) } != nil)
+        }
         for name in ["", "-x", "a b", "a/b", "..", "é", String(repeating: "x", count: 33)] {
             #expect(message { $0.name = name } != nil, "\(name)")
         }
