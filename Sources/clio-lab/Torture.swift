@@ -62,8 +62,9 @@ struct TortureCommand: AsyncParsableCommand {
             for number in from..<from + rounds {
                 let round = try await torture.round(number)
                 let undecided = round.isDecided ? "" : ", reservations not decided"
-                let faults = round.plan.steps.map { "\($0.fault) (\($0.begin) to \($0.end))" }.joined(separator: ", ")
-                let what = faults.isEmpty ? "no fault" : faults
+                let faults = round.plan.steps.map { "\($0.fault) (\($0.begin) to \($0.end))" }
+                let all = faults + [round.plan.stuck?.description].compactMap(\.self)
+                let what = all.isEmpty ? "no fault" : all.joined(separator: ", ")
                 print("round \(number): \(round.trace.count) events; \(what)\(undecided)")
                 guard round.findings.isEmpty else {
                     report(round, number)

@@ -43,8 +43,37 @@ import Testing
 
     @Test func withoutDaemonsNoneFails() {
         for round in 1...500 {
-            #expect(!Self.plan(3, round, daemons: false).steps.contains { $0.fault.concernsDaemon })
+            let plan = Self.plan(3, round, daemons: false)
+            #expect(!plan.steps.contains { $0.fault.concernsDaemon })
+            #expect(plan.stuck?.end != .leave)
         }
+    }
+
+    /// Whatever the seed, the same things are stuck within so many rounds, in an order of its own.
+    @Test func allThatCanBeStuckHasItsTurn() {
+        func turns(_ seed: UInt64, _ rounds: Range<Int>) -> [String] {
+            rounds.map { round in Self.plan(seed, round).stuck.map { "\($0.command) \($0.end)" } ?? "nothing" }
+        }
+        let first = turns(1, 1..<1 + StuckPlan.deck)
+        #expect(Set(first).count == StuckPlan.deck - first.count { $0 == "nothing" } + 1)
+        for seed in 1...20 as ClosedRange<UInt64> {
+            for begin in [1, 1 + StuckPlan.deck] {
+                #expect(turns(seed, begin..<begin + StuckPlan.deck).sorted() == first.sorted())
+            }
+        }
+        #expect(turns(2, 1..<1 + StuckPlan.deck) != first)
+        #expect(turns(1, 1 + StuckPlan.deck..<1 + 2 * StuckPlan.deck) != first)
+    }
+
+    @Test func whatIsStuckLeavesAWayToGoOn() {
+        let plans = (1...2000).compactMap { Self.plan(1, $0).stuck }
+        for plan in plans {
+            #expect(plan.here != plan.writer && (0..<3).contains(plan.here) && (0..<3).contains(plan.writer))
+            #expect(plan.end != .leave || plan.manager != plan.here, "it would be gone")
+            #expect(plan.outlasts == (plan.hold > TortureSite.wait))
+        }
+        #expect(Set(plans.map { [$0.here, $0.manager, $0.writer] }).count == 18)
+        #expect(plans.contains { $0.aborts && $0.silent } && plans.contains { !$0.aborts && !$0.silent })
     }
 }
 

@@ -30,6 +30,8 @@ public actor Torture {
     private let story: FileHandle?
     /// OSDs of states of reservations, but for the one that leases depend on, without which nobody serves.
     private let favourites: [Int]
+    /// Of the unit with commands that get stuck.
+    private let placement: Placement
 
     /// How long hosts may need to find a way to write, once the faults are over.
     private static let settling = Duration.seconds(240)
@@ -37,7 +39,7 @@ public actor Torture {
     /// What a lab needs for it.
     public static func options(name: String, kernel: KernelFlavour) -> LabOptions {
         LabOptions(
-            name: name, gateways: 3, initiators: 0, osds: 4, luns: 3, size: 256 << 20, kernel: kernel,
+            name: name, gateways: 3, initiators: 0, osds: 4, luns: 4, size: 256 << 20, kernel: kernel,
             daemon: kernel != .stock)
     }
 
@@ -78,6 +80,7 @@ public actor Torture {
             if placement.state != placement.group { favourites.append(placement.state) }
         }
         self.favourites = favourites
+        placement = try await lab.placement(lun: TortureSite.stuck, objects: lab.options.size >> 22)
         let scene = TortureScene()
         self.hosts = (0..<hosts).map { StampHost($0, site: site, scene: scene) }
     }
@@ -108,14 +111,18 @@ public actor Torture {
             site: site, scene: scene, initial: try await lab.reservations(lun: TortureSite.reservations))
         let (site, hosts) = (site, hosts)
         await withTaskGroup(of: Void.self) { group in
-            for (index, host) in hosts.enumerated() {
-                group.addTask { await host.round(scene, seed: plan.seeds[index % 16], waitsOut: plan.waitsOut) }
+            if plan.stuck?.outlasts != true {
+                for (index, host) in hosts.enumerated() {
+                    group.addTask { await host.round(scene, seed: plan.seeds[index % 16], waitsOut: plan.waitsOut) }
+                }
+                for index in site.portals.indices {
+                    group.addTask {
+                        await Counters.count(index, site, scene, counters, seed: plan.seeds[16 + index % 8])
+                    }
+                }
+                group.addTask { await pair.run() }
+                group.addTask { await party.run(seeds: Array(plan.seeds[24..<28]), waitsOut: plan.waitsOut) }
             }
-            for index in site.portals.indices {
-                group.addTask { await Counters.count(index, site, scene, counters, seed: plan.seeds[16 + index % 8]) }
-            }
-            group.addTask { await pair.run() }
-            group.addTask { await party.run(seeds: Array(plan.seeds[24..<28]), waitsOut: plan.waitsOut) }
             group.addTask { [self] in
                 do {
                     try await direct(plan, scene)
@@ -158,6 +165,12 @@ public actor Torture {
     /// Makes faults begin and end, and the hosts settle.
     private func direct(_ plan: TorturePlan, _ scene: TortureScene) async throws {
         let start = ContinuousClock.now + .seconds(1)
+        var stuck: StuckHosts?
+        if let plan = plan.stuck {
+            let hosts = StuckHosts(plan, site: site, scene: scene, lab: lab, placement: placement, stamps: stamps)
+            try await hosts.play()
+            stuck = hosts
+        }
         // Links heal as a whole, so one that is over early is over for all of the node's.
         var pending = plan.steps.flatMap { step in
             [(at: step.begin, fault: step.fault, begins: true), (at: step.end, fault: step.fault, begins: false)]
@@ -189,6 +202,7 @@ public actor Torture {
         for node in lab.description().nodes where node.portal != nil {
             try await lab.waitUntilServed(node, within: .seconds(120))
         }
+        await stuck?.check()
     }
 
     private func begin(_ fault: TortureFault) async throws {

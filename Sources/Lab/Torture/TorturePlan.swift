@@ -45,6 +45,8 @@ public struct TorturePlan: Sendable, Equatable {
 
     /// In the order in which they begin; none at all in some rounds.
     public var steps: [Step] = []
+    /// What is stuck, in place of other faults.
+    public var stuck: StuckPlan?
     /// Whether hosts that have lost a path wait out what they sent and go on elsewhere. Otherwise they try to come back the same
     /// way first, which makes it over, too, and is sooner done.
     public var waitsOut: Bool
@@ -93,6 +95,8 @@ public struct TorturePlan: Sendable, Equatable {
             steps = [Step(fault: hold, begin: .milliseconds(Int.random(in: 300...1000, using: &random)), end: end)]
         }
         steps.sort { $0.begin < $1.begin }
+        stuck = StuckPlan(seed: seed, round: round, gateways: gateways.count, daemons: daemons)
+        if let stuck { (steps, end) = ([], stuck.hold) }
         length = end + .seconds(1)
         seeds = (0..<32).map { _ in random.next() }
     }
@@ -113,7 +117,8 @@ public struct TorturePlan: Sendable, Equatable {
     /// How long after its faults something may still arrive that was held meanwhile: TCP, having tried in vain, tries again after
     /// as long.
     public var lateness: Duration {
-        steps.map { step in
+        if let stuck { return min(stuck.hold, .seconds(6)) }
+        return steps.map { step in
             switch step.fault {
             case .hold, .slow, .cut, .gateway(.cutFromOSDs, _), .gateway(.cutFromAll, _), .gateway(.cutFromHosts, _):
                 min(step.end - step.begin, .seconds(6))
