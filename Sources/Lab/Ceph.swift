@@ -67,6 +67,7 @@ struct Ceph: Sendable {
             auth client required = cephx
             keyring = \(keyring)
             rbd default features = 1
+            \(options.erasure ? "rbd default data pool = data" : "")
             client mount timeout = 20
             rados mon op timeout = 30
             log file = /dev/null
@@ -271,8 +272,7 @@ struct Ceph: Sendable {
     func create(image: String, bytes: Int) async throws {
         do {
             try await Command.check(
-                rbd + ["create", "--size", "\(bytes)B", "--image-feature", "layering", image]
-                    + (options.erasure ? ["--data-pool", "data"] : []), timeout: .seconds(40))
+                rbd + ["create", "--size", "\(bytes)B", "--image-feature", "layering", image], timeout: .seconds(40))
         } catch let error as LabError {
             let dead = (["mon.a", "mgr.x"] + (0..<osds).map(OSDName.text)).filter { !processes.isAlive($0) }
             throw LabError(
