@@ -34,9 +34,9 @@ import Testing
     @Test func roundsAreOfAllLengths() {
         let plans = (1...2000).map { Self.plan(1, $0) }
         let seconds = plans.map { $0.length / .seconds(1) }
-        #expect(seconds.reduce(0, +) / Double(seconds.count) < 10)
+        #expect(seconds.reduce(0, +) / Double(seconds.count) < 11)
         for wanted in [{ $0 < 5 }, { $0 > 11 }] as [(Double) -> Bool] { #expect(seconds.filter(wanted).count > 100) }
-        #expect(plans.filter(\.fences).count > 200)
+        #expect(plans.filter(\.fences).count > 80)
         #expect(plans.filter(\.waitsOut).count > 200)
         #expect(plans.allSatisfy { $0.lateness <= .seconds(6) })
     }
@@ -70,7 +70,7 @@ import Testing
         for plan in plans {
             #expect(plan.here != plan.writer && (0..<3).contains(plan.here) && (0..<3).contains(plan.writer))
             #expect(plan.end != .leave || plan.manager != plan.here, "it would be gone")
-            #expect(plan.outlasts == (plan.hold > TortureSite.wait))
+            #expect((plan.end == .givenUp) == (plan.hold > TortureSite.wait))
         }
         #expect(Set(plans.map { [$0.here, $0.manager, $0.writer] }).count == 18)
         #expect(plans.contains { $0.aborts && $0.silent } && plans.contains { !$0.aborts && !$0.silent })

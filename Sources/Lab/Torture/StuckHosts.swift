@@ -4,7 +4,6 @@ import Initiator
 /// Hosts of which one has commands stuck at an OSD until they are over, on a unit of their own (``StuckPlan``). What is over does
 /// not land any more: neither over newer data, nor among the reservations.
 actor StuckHosts {
-    private static let lun = TortureSite.stuck
     private static let (victimKey, otherKey): (UInt64, UInt64) = (0xA, 0xB)
 
     private let plan: StuckPlan
@@ -130,7 +129,7 @@ actor StuckHosts {
         // Once these are answered, what is reserved is known to be in force everywhere.
         for nexus in [victim, neighbour, manager, writer] { steps.append((nexus, .persistentReserveIn(.readKeys))) }
         for (nexus, command) in steps {
-            let answer = await nexus.answer(toRepeatable: command, within: .seconds(30), lun: Self.lun)
+            let answer = await nexus.answer(toRepeatable: command, within: .seconds(30), lun: site.stuck)
             guard answer.isGood else {
                 note("\(command.cdb) through \(nexus.portal): \(answer)")
                 return nil
@@ -153,7 +152,7 @@ actor StuckHosts {
         case .reservation:
             note("REGISTER")
             let register = SCSICommand.persistentReserveOut(.registerAndIgnoreExistingKey, actionKey: Self.victimKey)
-            return [hosts.victim.start(register, lun: Self.lun)]
+            return [hosts.victim.start(register, lun: site.stuck)]
         }
     }
 
@@ -161,7 +160,7 @@ actor StuckHosts {
         let stamp = Stamp.number(stamps.next, of: 98)
         models[index].unanswered(stamp)
         note("\(attribute) WRITE \(Stamp.text(stamp)) to LBA \(lbas[index]) through \(here)")
-        return nexus.start(.write(lbas[index], Stamp.data(stamp)).with(attribute), lun: Self.lun)
+        return nexus.start(.write(lbas[index], Stamp.data(stamp)).with(attribute), lun: site.stuck)
     }
 
     /// - Returns: whether the victim's commands are over.
@@ -183,25 +182,40 @@ actor StuckHosts {
             }
             return true
         case .manage(let function): return await manage(function, hosts.manager)
-        case .leave: return await manage(.logicalUnitReset, hosts.manager)
+        case .leave:
+            await waitUntilTold(hosts.neighbour)
+            try? await Task.sleep(for: plan.notice)
+            Task { await hosts.victim.close() }
+            note("the victim logs out")
+            return await manage(.logicalUnitReset, hosts.manager)
         case .preemptAndAbort:
             let preempt = SCSICommand.persistentReserveOut(
                 .preemptAndAbort, key: Self.otherKey, actionKey: Self.victimKey, type: 5)
-            let answer = await hosts.manager.answer(to: preempt, within: TortureSite.bound, lun: Self.lun)
+            let answer = await hosts.manager.answer(to: preempt, within: TortureSite.bound, lun: site.stuck)
             note("PREEMPT AND ABORT: \(answer)")
             if case .none = answer { scene.find(name, "PREEMPT AND ABORT has no answer after \(TortureSite.bound)") }
             return answer.isGood
         }
     }
 
+    /// The gateway's port is, or becomes, unavailable.
+    private func waitUntilTold(_ nexus: Nexus) async {
+        let end = ContinuousClock.now + .seconds(20)
+        while ContinuousClock.now < end {
+            let answer = await nexus.answer(to: .testUnitReady, within: .seconds(2), lun: site.stuck)
+            guard answer.isGood else { return note("hosts of \(here) are told: \(answer)") }
+            try? await Task.sleep(for: .milliseconds(50))
+        }
+    }
+
     private func manage(_ function: TaskManagement, _ nexus: Nexus) async -> Bool {
-        await response(nexus.startManaging(function, lun: Self.lun), nexus, "\(function)") == .complete
+        await response(nexus.startManaging(function, lun: site.stuck), nexus, "\(function)") == .complete
     }
 
     private func response(
         _ pending: Pending<TaskManagementResponse>, _ nexus: Nexus, _ what: String
     ) async -> TaskManagementResponse? {
-        let (response, isLost) = await nexus.response(pending, within: TortureSite.bound, lun: Self.lun)
+        let (response, isLost) = await nexus.response(pending, within: TortureSite.bound, lun: site.stuck)
         note("\(what): \(response.map { "\($0)" } ?? (isLost ? "session lost" : "no response"))")
         if response == nil, !isLost { scene.find(name, "\(what) has no response after \(TortureSite.bound)") }
         return response
@@ -225,14 +239,14 @@ actor StuckHosts {
         let stamp = Stamp.number(stamps.next, of: 98)
         // Not another try while the first is under way: each ends before.
         let answer = await nexus.answer(
-            toRepeatable: .write(lbas[index], Stamp.data(stamp)), within: TortureSite.bound, lun: Self.lun)
+            toRepeatable: .write(lbas[index], Stamp.data(stamp)), within: TortureSite.bound, lun: site.stuck)
         note("WRITE \(Stamp.text(stamp)) to LBA \(lbas[index]) through \(nexus.portal): \(answer)")
         if answer.isGood { models[index].acknowledged(stamp) } else { models[index].unanswered(stamp) }
         return answer.isGood
     }
 
     private func read(_ lba: UInt64, _ nexus: Nexus) async -> UInt64? {
-        let answer = await nexus.answer(toRepeatable: .read(lba, blocks: 1), within: .seconds(30), lun: Self.lun)
+        let answer = await nexus.answer(toRepeatable: .read(lba, blocks: 1), within: .seconds(30), lun: site.stuck)
         guard case .reply(let reply) = answer, reply.isGood else {
             note("READ of LBA \(lba) through \(nexus.portal): \(answer)")
             return nil
@@ -242,7 +256,7 @@ actor StuckHosts {
 
     private func readRegistered(_ nexus: Nexus) async -> Bool? {
         let answer = await nexus.answer(
-            toRepeatable: .persistentReserveIn(.readKeys), within: TortureSite.bound, lun: Self.lun)
+            toRepeatable: .persistentReserveIn(.readKeys), within: TortureSite.bound, lun: site.stuck)
         guard case .reply(let reply) = answer, reply.isGood else {
             note("PERSISTENT RESERVE IN through \(nexus.portal): \(answer)")
             return nil

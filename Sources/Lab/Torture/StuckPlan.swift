@@ -25,7 +25,7 @@ public struct StuckPlan: Sendable, Equatable {
         /// Another host's is.
         case manage(TaskManagement)
         case preemptAndAbort
-        /// The gateway leaves in good order, and meanwhile another host's LOGICAL UNIT RESET is answered.
+        /// The gateway leaves in good order, the host logs out once it is told, and another host's LOGICAL UNIT RESET is answered.
         case leave
     }
 
@@ -43,18 +43,18 @@ public struct StuckPlan: Sendable, Equatable {
     public var hold: Duration
     /// From when it is sent to the beginning of its end.
     public var delay: Duration
+    /// From when the host is told that the gateway leaves to when it goes. The gateway leaves hosts 2 s.
+    public var notice: Duration
 
-    private static let cards: [(command: Command, end: End)?] = [
+    private static let cards: [(command: Command, end: End)] = [
         (.write, .givenUp), (.write, .abortTask), (.write, .manage(.logicalUnitReset)),
         (.write, .manage(.clearTaskSet)), (.write, .preemptAndAbort), (.write, .leave),
-        (.queued, .givenUp), (.queued, .manage(.logicalUnitReset)), (.queued, .preemptAndAbort),
-        (.reservation, .givenUp), (.reservation, .manage(.logicalUnitReset)),
-        (.reservation, .manage(.clearTaskSet)), (.reservation, .leave),
-        nil, nil, nil,
+        (.queued, .givenUp),
+        (.reservation, .givenUp), (.reservation, .manage(.logicalUnitReset)), (.reservation, .leave),
     ]
 
-    /// In so many rounds, counted from the first, each has its turn.
-    public static var deck: Int { cards.count }
+    /// In so many rounds, counted from the first, each has its turn. The other half of them has other faults.
+    public static var deck: Int { 2 * cards.count }
 
     /// - Parameter daemons: whether gateways have cliod, without which none leaves.
     /// - Returns: nil if nothing is made to be stuck in this round.
@@ -62,23 +62,27 @@ public struct StuckPlan: Sendable, Equatable {
         let (deck, turn) = (round - 1).quotientAndRemainder(dividingBy: Self.deck)
         var random = SeededGenerator(seed: seed &* 0xD6E8_FEB8_6659_FD93 &+ UInt64(deck))
         for _ in 0..<8 { _ = random.next() }
-        let shuffled = Self.cards.shuffled(using: &random)
-        guard gateways > 1, let card = shuffled[turn], daemons || card.end != .leave else { return nil }
+        let order = (0..<Self.deck).shuffled(using: &random)
+        guard gateways > 1, order[turn] < Self.cards.count else { return nil }
+        let card = Self.cards[order[turn]]
+        guard daemons || card.end != .leave else { return nil }
         // Each turn has draws of its own.
         for _ in 0..<16 * turn { _ = random.next() }
         (command, end) = card
         here = Int.random(in: 0..<gateways, using: &random)
         writer = (here + Int.random(in: 1..<gateways, using: &random)) % gateways
         let any = Int.random(in: 0..<gateways, using: &random)
-        manager = end == .leave ? writer : any
+        // A reset through the same gateway waits for a change of reservations there anyway.
+        manager = end == .leave || command == .reservation ? writer : any
         aborts = Int.random(in: 0..<3, using: &random) == 0
         silent = Int.random(in: 0..<3, using: &random) == 0
         hold = .milliseconds(Int.random(in: end.hold, using: &random))
         delay = .milliseconds(Int.random(in: 150...400, using: &random))
+        notice = .milliseconds(Int.random(in: 1000...2000, using: &random))
     }
 
-    /// Whether it outlasts F. Whoever else had something stuck by the same fault would have given up long before.
-    public var outlasts: Bool { end == .givenUp }
+    /// Whether no other hosts are there: if they gave up what the same fault makes stuck, the gateway would end before.
+    public var isAlone: Bool { end == .givenUp || end == .leave }
 }
 
 extension StuckPlan.End {
@@ -86,7 +90,7 @@ extension StuckPlan.End {
     fileprivate var hold: ClosedRange<Int> {
         switch self {
         case .givenUp: 20_000...24_000
-        case .leave: 4000...7000
+        case .leave: 8000...12_000
         default: 1500...4000
         }
     }

@@ -39,7 +39,7 @@ public actor Torture {
     /// What a lab needs for it.
     public static func options(name: String, kernel: KernelFlavour) -> LabOptions {
         LabOptions(
-            name: name, gateways: 3, initiators: 0, osds: 4, luns: 4, size: 256 << 20, kernel: kernel,
+            name: name, gateways: 3, initiators: 0, osds: 4, luns: 5, size: 256 << 20, kernel: kernel,
             daemon: kernel != .stock)
     }
 
@@ -68,11 +68,15 @@ public actor Torture {
             guard let portal = node.portal else { continue }
             ports.append(try await lab.relativePort(portal, lun: TortureSite.reservations))
         }
+        // Of those that no other host uses, one whose reservations are not where leases are.
+        var stuck = (lun: 3, placement: try await lab.placement(lun: 3))
+        if stuck.placement.state == stuck.placement.group { stuck = (4, try await lab.placement(lun: 4)) }
+        placement = stuck.placement
         let site = TortureSite(
             gateways: nodes.map(\.name), portals: portals, namespace: lab.netns,
             naa: stride(from: 0, to: digits.count - 1, by: 2).compactMap {
                 UInt8(String(digits[$0..<$0 + 2]), radix: 16)
-            }, ports: ports)
+            }, stuck: stuck.lun, ports: ports)
         self.site = site
         var favourites: [Int] = []
         for lun in [TortureSite.fencing, TortureSite.reservations] {
@@ -80,7 +84,6 @@ public actor Torture {
             if placement.state != placement.group { favourites.append(placement.state) }
         }
         self.favourites = favourites
-        placement = try await lab.placement(lun: TortureSite.stuck, objects: lab.options.size >> 22)
         let scene = TortureScene()
         self.hosts = (0..<hosts).map { StampHost($0, site: site, scene: scene) }
     }
@@ -111,7 +114,7 @@ public actor Torture {
             site: site, scene: scene, initial: try await lab.reservations(lun: TortureSite.reservations))
         let (site, hosts) = (site, hosts)
         await withTaskGroup(of: Void.self) { group in
-            if plan.stuck?.outlasts != true {
+            if plan.stuck?.isAlone != true {
                 for (index, host) in hosts.enumerated() {
                     group.addTask { await host.round(scene, seed: plan.seeds[index % 16], waitsOut: plan.waitsOut) }
                 }

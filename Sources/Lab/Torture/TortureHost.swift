@@ -14,8 +14,10 @@ struct TortureSite: Sendable {
     static let waitOnceClosed = Duration.seconds(11)
     /// Within this, every command and every task management function is answered or its session ends, whatever failed.
     static let bound = Duration.seconds(120)
-    /// Units: for stamps and counters, for fencing, for reservations, for commands that are stuck.
-    static let (stamps, fencing, reservations, stuck) = (0, 1, 2, 3)
+    /// Units: for stamps and counters, for fencing, for reservations.
+    static let (stamps, fencing, reservations) = (0, 1, 2)
+    /// For commands that are stuck.
+    var stuck: Int
     /// Relative target port identifiers of the gateways.
     var ports: [UInt16]
 
