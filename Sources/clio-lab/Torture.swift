@@ -11,7 +11,8 @@ struct TortureCommand: AsyncParsableCommand {
         discussion: """
             Brings up three gateways and four OSDs. In each round hosts write, zero, unmap, copy, compare and write, abort, \
             reset, reserve, fence each other, drop their sessions and come back, as the seed decides, while a gateway, a link \
-            between a gateway and an OSD, an OSD, or a cliod fails, stands still or is slow. Status 1, and the story of the \
+            between a gateway and an OSD, an OSD, or a cliod fails, stands still or is slow; or a host's commands are stuck at \
+            an OSD while they come to be over, in each way there is within 20 rounds. Status 1, and the story of the \
             round, if old data stands over new, something lands of a host that has been fenced, a count is lost, an answer \
             is not one that the rules of reservations give, a command has no answer, something is left in flight, a console \
             shows a kernel problem, or at the end a gateway does not leave or keeps a module.

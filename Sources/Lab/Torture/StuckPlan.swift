@@ -96,6 +96,18 @@ extension StuckPlan.End {
     }
 }
 
+extension StuckPlan.End: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .givenUp: "its host gives up"
+        case .abortTask: "abortTask"
+        case .manage(let function): "\(function)"
+        case .preemptAndAbort: "preemptAndAbort"
+        case .leave: "its gateway leaves"
+        }
+    }
+}
+
 extension StuckPlan: CustomStringConvertible {
     public var description: String { "\(command) stuck for \(hold), \(end)" }
 }
