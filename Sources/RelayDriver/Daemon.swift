@@ -25,6 +25,8 @@ public actor Daemon {
         public var ceph: Cluster.Options
         /// How long hosts have to move to other paths before the ports close, when the node leaves.
         public var drain = Duration.seconds(2)
+        /// How long commands in flight have to end after that, before whoever wants the node to leave is told of them.
+        public var leaving = Duration.seconds(30)
         /// How often everything that the node has is compared with the group, for what somebody has changed by hand; `nil`:
         /// only when asked to, see ``Daemon/reload()``.
         public var resync: Duration? = .seconds(600)
@@ -70,7 +72,9 @@ public actor Daemon {
     private var isLeaving = false
     /// Leaves to come back with another client of Ceph's.
     private var isRejoining = false
-    private var leavers: [CheckedContinuation<[String], Never>] = []
+    /// Who waits for the node to have left.
+    private var leavers: [Int: CheckedContinuation<[String], Never>] = [:]
+    private var lastLeaver = 0
     private var events = NodeReport.Events()
     private var problems: [NodeReport.Problem] = []
     /// LUNs whose images cannot be used, if nothing else does not work.
@@ -183,8 +187,7 @@ public actor Daemon {
     public func detach() {
         isStopping = true
         end(.detached)
-        for leaver in leavers { leaver.resume(returning: ["cliod is being stopped"]) }
-        leavers = []
+        finish(leaving: ["cliod is being stopped"])
     }
 
     /// The node leaves before it has joined.
@@ -745,10 +748,15 @@ public actor Daemon {
     /// Leaves the group in order and takes everything off this machine: hosts are told, what runs is finished, then the
     /// record goes. ``run()`` ends then.
     ///
-    /// - Returns: what did not work.
+    /// - Returns: what did not work; or, after a while, what this node still waits for. It goes on leaving all the same.
     public func leave() async -> [String] {
         await withCheckedContinuation { continuation in
-            leavers.append(continuation)
+            lastLeaver += 1
+            leavers[lastLeaver] = continuation
+            Task { [lastLeaver, options] in
+                try? await Task.sleep(for: options.drain + options.leaving)
+                await self.giveUpWaiting(lastLeaver)
+            }
             guard !isLeaving else { return }
             isLeaving = true
             logger.info("leaving the group")
@@ -757,6 +765,38 @@ public actor Daemon {
             if machine?.phase == .mapping { return end(.left) }
             feed(.leave, life)
         }
+    }
+
+    private func giveUpWaiting(_ leaver: Int) async {
+        guard leavers[leaver] != nil else { return }
+        let problems = await whatHolds()
+        for problem in problems { logger.warning("leaving: \(problem)") }
+        leavers.removeValue(forKey: leaver)?.resume(returning: problems)
+    }
+
+    /// What keeps this node from leaving: commands of which nobody can say what became of them.
+    private func whatHolds() async -> [String] {
+        let isFenced = machine?.phase == .quiescing(.remap)
+        let served = isFenced ? "The other nodes have fenced it, and serve its hosts. " : ""
+        let devices = (try? await kernel?.devices()) ?? []
+        let images = devices.filter { $0.leased && $0.inFlight > 0 }
+        guard !images.isEmpty else {
+            return [
+                "node \(node) has not left yet, and goes on leaving. \(served)The log of its cliod says how far it is"
+            ]
+        }
+        var problems: [String] = []
+        for device in images {
+            let count = "\(device.inFlight) command\(device.inFlight == 1 ? "" : "s")"
+            let image = await reading.run(within: Self.readingLimit) { [gateway] in gateway.waitingImage(device.disk) }
+            let osds = (image?.requests.keys.sorted() ?? []).map { $0 < 0 ? "an OSD that is up" : "osd.\($0)" }
+            let awaited = osds.isEmpty ? "Ceph" : osds.joined(separator: ", ")
+            problems.append(
+                "image \(image?.name ?? device.disk): \(count) in flight, for which this machine waits for \(awaited). "
+                    + "Node \(node) goes on leaving, and has left once there is an answer. \(served)Mend what keeps "
+                    + "\(awaited) from answering this machine, or reset the machine")
+        }
+        return problems
     }
 
     /// Takes everything of the group off this machine.
@@ -776,8 +816,8 @@ public actor Daemon {
     }
 
     private func finish(leaving problems: [String]) {
-        for leaver in leavers { leaver.resume(returning: problems) }
-        leavers = []
+        for leaver in leavers.values { leaver.resume(returning: problems) }
+        leavers = [:]
     }
 
     // MARK: - Configuration

@@ -111,6 +111,9 @@ struct NodeDown: AsyncParsableCommand {
             what Clio built in LIO is removed, the images are unmapped, and cliod ends. Modules stay loaded. Where no cliod
             runs, the other nodes take this one for dead and fence it; without Ceph, what is the group's is known by its names.
 
+            Commands that Ceph does not answer keep a node from leaving. After half a minute the command fails then, and names
+            them; the other nodes fence this one meanwhile, and cliod goes on leaving.
+
             The next boot, or clio node up, brings the node back; to keep it out, drain it (clio node drain), or say
             systemctl disable cliod@GROUP.
             """)
@@ -133,8 +136,8 @@ struct NodeDown: AsyncParsableCommand {
                 if !json { tell("leave the group") }
                 if let answer = try relay.give(.leave) {
                     var report = Gateway.Report(answer)
-                    report.changes.append("left the group")
                     await relay.awaitEnd(.seconds(5))
+                    if !relay.isRunning { report.changes.append("left the group") }
                     return try finish(report, json: json, summary: summary)
                 }
             }

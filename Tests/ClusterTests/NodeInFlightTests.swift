@@ -77,4 +77,28 @@ extension InFlightTests {
             try await stuck.expectNewer(after: "gw1", block, through: manager)
         }
     }
+
+    /// Guards: `node down` says nothing while a write keeps it that no OSD answers, and does not end.
+    @Test func nodeDownNamesWhatIsStuck() async throws {
+        try await Stuck.with { stuck in
+            let clio = try stuck.lab.executable("clio")
+            let block = try stuck.block()
+            let victim = try await stuck.host("victim", "gw1")
+            try await stuck.hold("gw1", from: stuck.data)
+            _ = victim.start(.write(block, Stuck.old), lun: stuck.lun)
+            try await stuck.waitForRequests("gw1", stuck.data)
+            let down = try await stuck.lab.exec("gw1", [clio, "node", "down"], timeout: .seconds(120))
+            #expect(down.status != 0)
+            let image = "image rbd/lun\(stuck.lun): 1 command in flight"
+            for part in [image, "osd.\(stuck.data)", "have fenced it"] {
+                #expect(down.errorText.contains(part), "\(down.errorText)")
+            }
+            let other = try await stuck.host("victim", "gw2")
+            try await stuck.write(other, block)
+            // It has gone on leaving, and then has left.
+            try await stuck.lab.heal("gw1")
+            try await stuck.lab.check("gw1", [clio, "node", "down"], timeout: .seconds(120))
+            try await stuck.expectNewer(after: "gw1", block, through: other)
+        }
+    }
 }
