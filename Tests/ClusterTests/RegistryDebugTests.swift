@@ -118,6 +118,46 @@ struct RegistryDebugTests {
         }
     }
 
+    /// Guards: a module is unloaded, and its code or its memory are used later: by RCU, work items, the lease, netlink.
+    @Test func modulesComeAndGo() async throws {
+        try await TwoUnits.with { units in
+            let (held, lab) = (units.held, units.lab)
+            let clio = try lab.executable("clio")
+            let changes: [SCSICommand] = [
+                .persistentReserveOut(.registerAndIgnoreExistingKey, actionKey: 0xA),
+                .persistentReserveOut(.reserve, key: 0xA, type: 5),
+                .persistentReserveOut(.clear, key: 0xA),
+            ]
+            for round in 1...4 {
+                let (leaving, staying) = (try await held.host("a", "gw1"), try await held.host("b", "gw2"))
+                for lun in [held.lun, units.other] {
+                    try await leaving.ready(lun: lun)
+                    try await leaving.good(.write(0, StuckCommands.old), lun: lun)
+                    try await leaving.good(
+                        .compareAndWrite(0, expected: StuckCommands.old, new: StuckCommands.newer), lun: lun)
+                }
+                for change in changes { try await leaving.good(change, lun: held.lun) }
+                // Each change is an event of both gateways, until one of them is gone.
+                let isGone = Mutexed(false)
+                async let gone: Void = {
+                    defer { isGone.change { $0 = true } }
+                    // Without cliod the lease runs on, and ends while the modules go, or would.
+                    if round.isMultiple(of: 2) { try await lab.killDaemon("gw1") }
+                    try await lab.check("gw1", [clio, "node", "down"], timeout: .seconds(120))
+                    try await lab.unloadModules("gw1")
+                }()
+                var count = 0
+                while !isGone.value {
+                    for change in changes { _ = try await staying.send(change, lun: held.lun) }
+                    count += changes.count
+                }
+                try await gone
+                print("round \(round): \(count) changes")
+                try await units.start("gw1")
+            }
+        }
+    }
+
     /// Grows the held unit's image.
     private func resize(_ units: TwoUnits, from mebibytes: Int, until end: ContinuousClock.Instant) async throws {
         for size in mebibytes... {

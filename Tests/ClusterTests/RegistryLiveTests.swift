@@ -190,7 +190,7 @@ struct RegistryLiveTests {
             let good = try await units.stateBytes()
             try await units.lab.check("gw1", [try units.lab.executable("clio"), "node", "down"])
             try await units.replaceState(Unreadable.garbage.bytes(good))
-            try await start(units, "gw1")
+            try await units.start("gw1")
             let here = try await held.host("host", "gw1", lun: units.other)
             #expect(try await !here.send(.read(0, blocks: 1), lun: held.lun).isGood)
             let epoch = try await units.figure("gw1", "clio_lease_epoch")
@@ -210,7 +210,7 @@ struct RegistryLiveTests {
             let held = units.held
             try await units.lab.check("gw1", [try units.lab.executable("clio"), "node", "down"])
             try await held.hold("gw1", from: units.osd)
-            try await start(units, "gw1")
+            try await units.start("gw1")
             let host = try await held.host("host", "gw1", lun: units.other)
             for _ in 1...5 {
                 try await host.good(.read(0, blocks: 1), lun: units.other)
@@ -356,13 +356,6 @@ struct RegistryLiveTests {
     }
 
     // MARK: Helpers
-
-    /// Starts a gateway's cliod, and waits until the unit that nothing holds up is served.
-    private func start(_ units: TwoUnits, _ gateway: String) async throws {
-        try await units.lab.startDaemon(gateway)
-        let node = try #require(units.lab.description().nodes.first { $0.name == gateway })
-        try await units.lab.waitUntilServed(node, lun: units.other)
-    }
 
     /// What a command comes to once the unit attentions have been taken.
     private func pastAttentions(

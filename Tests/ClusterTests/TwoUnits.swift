@@ -78,6 +78,13 @@ struct TwoUnits: Sendable {
 
     // MARK: What tests do to it
 
+    /// Starts a gateway's cliod, and waits until the unit that nothing holds up is served.
+    func start(_ gateway: String) async throws {
+        try await lab.startDaemon(gateway)
+        let node = try #require(lab.description().nodes.first { $0.name == gateway })
+        try await lab.waitUntilServed(node, lun: other)
+    }
+
     /// What the node of a gateway has mapped the held unit to.
     func device(_ gateway: String) async throws -> String {
         let script = """
