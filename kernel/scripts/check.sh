@@ -192,7 +192,7 @@ check_sparse() {
 		done < <(tree_git diff --name-only --diff-filter=d clio-base "$commit" -- . ':(exclude)arch/um')
 		tree_git checkout -q --detach "$commit"
 		log=$build/sparse.log
-		configure CONFIG_BLK_CLUSTER_BREAK=y
+		configure CONFIG_BLK_CLUSTER_BREAK=y CONFIG_BLK_CLUSTER_SELFTEST=y
 		logged "$log" "Running sparse on ${#objects[@]} files" um_make C=2 CHECK=sparse "${objects[@]}"
 		if grep -E ': (warning|error): ' "$log" >&2; then
 			fail "sparse"
