@@ -34,7 +34,7 @@ actor StuckHosts {
     ) {
         (self.plan, self.site, self.scene, self.lab, self.stamps) = (plan, site, scene, lab, stamps)
         let data = placement.onlyData ?? placement.objects[0]
-        osd = plan.command == .reservation ? placement.state : data
+        osd = [.reservation, .nothing].contains(plan.command) ? placement.state : data
         let count = plan.command == .queued ? 4 : 2
         lbas = (0..<count).compactMap { placement.block(on: data, skipping: $0) }
         models = lbas.map { _ in BlockModel() }
@@ -153,6 +153,7 @@ actor StuckHosts {
             note("REGISTER")
             let register = SCSICommand.persistentReserveOut(.registerAndIgnoreExistingKey, actionKey: Self.victimKey)
             return [hosts.victim.start(register, lun: site.stuck)]
+        case .nothing: return []
         }
     }
 
@@ -174,12 +175,6 @@ actor StuckHosts {
             if plan.silent { await hosts.victim.fallSilent() } else { await hosts.victim.drop() }
             note("the victim \(plan.silent ? "falls silent" : "drops the connection")")
             try? await Task.sleep(for: TortureSite.wait)
-            return true
-        case .abortTask:
-            for command in sent {
-                let response = await response(hosts.victim.startAborting(command), hosts.victim, "ABORT TASK")
-                guard response == .complete || response == .taskDoesNotExist && command.isSettled else { return false }
-            }
             return true
         case .manage(let function): return await manage(function, hosts.manager)
         case .leave:
@@ -227,11 +222,22 @@ actor StuckHosts {
             isRegistered = await readRegistered(hosts.writer)
             return note("the victim is \(isRegistered.map { $0 ? "registered" : "not registered" } ?? "unknown")")
         }
+        if plan.command == .nothing { return await expectRefusal(hosts.victim) }
         let others = plan.command == .queued && plan.end == .givenUp ? 1 : 0
         for index in lbas.indices.dropFirst(others) {
             models[index].waitedOut()
             _ = await write(index, hosts.writer)
         }
+    }
+
+    /// The victim has lost its rights.
+    private func expectRefusal(_ victim: Nexus) async {
+        let stamp = Stamp.number(stamps.next, of: 98)
+        models[0].unanswered(stamp)
+        let answer = await victim.answer(
+            toRepeatable: .write(lbas[0], Stamp.data(stamp)), within: TortureSite.bound, lun: site.stuck)
+        note("the victim's WRITE through \(here): \(answer)")
+        if answer.isGood { scene.find(name, "a WRITE through \(here) is GOOD after PREEMPT AND ABORT") }
     }
 
     /// - Returns: whether it is acknowledged.

@@ -14,15 +14,15 @@ public struct StuckPlan: Sendable, Equatable {
         case queued
         /// PERSISTENT RESERVE OUT, at the OSD of the unit's reservations.
         case reservation
+        /// Nothing of the host's; but its gateway cannot read what is reserved, either.
+        case nothing
     }
 
     /// Why it is over for all that its host and others know.
     public enum End: Sendable, Hashable {
         /// The host gives the path up, and F passes.
         case givenUp
-        /// The host's ABORT TASK is answered.
-        case abortTask
-        /// Another host's is.
+        /// Another host's task management function is answered.
         case manage(TaskManagement)
         case preemptAndAbort
         /// The gateway leaves in good order, the host logs out once it is told, and another host's LOGICAL UNIT RESET is answered.
@@ -47,7 +47,7 @@ public struct StuckPlan: Sendable, Equatable {
     public var notice: Duration
 
     private static let cards: [(command: Command, end: End)] = [
-        (.write, .givenUp), (.write, .abortTask), (.write, .manage(.logicalUnitReset)),
+        (.write, .givenUp), (.nothing, .preemptAndAbort), (.write, .manage(.logicalUnitReset)),
         (.write, .manage(.clearTaskSet)), (.write, .preemptAndAbort), (.write, .leave),
         (.queued, .givenUp),
         (.reservation, .givenUp), (.reservation, .manage(.logicalUnitReset)), (.reservation, .leave),
@@ -73,7 +73,7 @@ public struct StuckPlan: Sendable, Equatable {
         writer = (here + Int.random(in: 1..<gateways, using: &random)) % gateways
         let any = Int.random(in: 0..<gateways, using: &random)
         // A reset through the same gateway waits for a change of reservations there anyway.
-        manager = end == .leave || command == .reservation ? writer : any
+        manager = end == .leave || command == .reservation || command == .nothing ? writer : any
         aborts = Int.random(in: 0..<3, using: &random) == 0
         silent = Int.random(in: 0..<3, using: &random) == 0
         hold = .milliseconds(Int.random(in: end.hold, using: &random))
@@ -100,7 +100,6 @@ extension StuckPlan.End: CustomStringConvertible {
     public var description: String {
         switch self {
         case .givenUp: "its host gives up"
-        case .abortTask: "abortTask"
         case .manage(let function): "\(function)"
         case .preemptAndAbort: "preemptAndAbort"
         case .leave: "its gateway leaves"
