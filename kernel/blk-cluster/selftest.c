@@ -191,8 +191,8 @@ static struct blk_cluster_dev *unit_add(struct st_unit *unit,
 {
 	memset(unit, 0, sizeof(*unit));
 	unit->object = kvzalloc(OBJECT_MAX, GFP_KERNEL);
-	unit->disk = kzalloc(sizeof(*unit->disk), GFP_KERNEL);
-	unit->bdev = kzalloc(sizeof(*unit->bdev), GFP_KERNEL);
+	unit->disk = kzalloc_obj(*unit->disk, GFP_KERNEL);
+	unit->bdev = kzalloc_obj(*unit->bdev, GFP_KERNEL);
 	if (!unit->object || !unit->disk || !unit->bdev)
 		return unit->bcd = ERR_PTR(-ENOMEM);
 	unit->disk->first_minor = minor;
