@@ -48,7 +48,9 @@ public final class Nexus: Sendable {
                     return
                 }
                 continuation.resume(returning: Nexus(portal: portal, mailbox: mailbox))
-                Driver(session: session, mailbox: mailbox, writer: writer).run()
+                let driver = Driver(session: session, mailbox: mailbox, writer: writer)
+                // Its callbacks only know it weakly.
+                withExtendedLifetime(driver) { driver.run() }
             }
         }
     }
