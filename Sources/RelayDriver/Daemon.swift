@@ -73,7 +73,7 @@ public actor Daemon {
     /// Leaves to come back with another client of Ceph's.
     private var isRejoining = false
     /// Who waits for the node to have left.
-    private var leavers: [Int: CheckedContinuation<[String], Never>] = [:]
+    private var leavers: [Int: (continuation: CheckedContinuation<[String], Never>, limit: Task<Void, Never>)] = [:]
     private var lastLeaver = 0
     private var events = NodeReport.Events()
     private var problems: [NodeReport.Problem] = []
@@ -752,11 +752,12 @@ public actor Daemon {
     public func leave() async -> [String] {
         await withCheckedContinuation { continuation in
             lastLeaver += 1
-            leavers[lastLeaver] = continuation
-            Task { [lastLeaver, options] in
-                try? await Task.sleep(for: options.drain + options.leaving)
-                await self.giveUpWaiting(lastLeaver)
+            // Weakly: who has left goes, and with it the connections to Ceph, which would hold up the process's end.
+            let limit = Task { [weak self, lastLeaver, options] in
+                guard (try? await Task.sleep(for: options.drain + options.leaving)) != nil else { return }
+                await self?.giveUpWaiting(lastLeaver)
             }
+            leavers[lastLeaver] = (continuation, limit)
             guard !isLeaving else { return }
             isLeaving = true
             logger.info("leaving the group")
@@ -771,7 +772,7 @@ public actor Daemon {
         guard leavers[leaver] != nil else { return }
         let problems = await whatHolds()
         for problem in problems { logger.warning("leaving: \(problem)") }
-        leavers.removeValue(forKey: leaver)?.resume(returning: problems)
+        leavers.removeValue(forKey: leaver)?.continuation.resume(returning: problems)
     }
 
     /// What keeps this node from leaving: commands of which nobody can say what became of them.
@@ -816,7 +817,10 @@ public actor Daemon {
     }
 
     private func finish(leaving problems: [String]) {
-        for leaver in leavers.values { leaver.resume(returning: problems) }
+        for leaver in leavers.values {
+            leaver.limit.cancel()
+            leaver.continuation.resume(returning: problems)
+        }
         leavers = [:]
     }
 
