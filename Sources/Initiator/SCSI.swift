@@ -311,6 +311,13 @@ public enum PersistentReserveIn: UInt8, Sendable, CaseIterable {
     case readReservation = 1
     case reportCapabilities = 2
     case readFullStatus = 3
+
+    /// The reservation keys in what READ KEYS returns (SPC-4, 6.15.2), as far as it was not cut off.
+    public static func keys(in data: [UInt8]) -> [UInt64] {
+        stride(from: 8, to: data.count - 7, by: 8).map { start in
+            data[start..<start + 8].reduce(0) { $0 << 8 | UInt64($1) }
+        }
+    }
 }
 
 /// Service actions of PERSISTENT RESERVE OUT (SPC-4, table 216) that take the basic parameter list.

@@ -78,11 +78,7 @@ extension StuckCommands {
     /// The keys that a host is shown.
     func keys(_ nexus: Initiator.Nexus) async throws -> Set<UInt64> {
         try await nexus.ready(lun: lun)
-        let data = try await nexus.good(.persistentReserveIn(.readKeys), lun: lun)
-        return Set(
-            stride(from: 8, to: data.count - 7, by: 8).map { start in
-                data[start..<start + 8].reduce(0) { $0 << 8 | UInt64($1) }
-            })
+        return Set(PersistentReserveIn.keys(in: try await nexus.good(.persistentReserveIn(.readKeys), lun: lun)))
     }
 
     /// Whether RADOS has a registration with this key.

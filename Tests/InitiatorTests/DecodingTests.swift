@@ -58,4 +58,12 @@ import Testing
         #expect(command.cdb == [0x89, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, 0, 0])
         #expect(command.output.count == 1024)
     }
+
+    @Test func keysOfReadKeys() {
+        let keys = [UInt8](repeating: 0, count: 7) + [0xA] + [1] + [UInt8](repeating: 0, count: 7)
+        #expect(PersistentReserveIn.keys(in: [0, 0, 0, 9, 0, 0, 0, 16] + keys) == [0xA, 1 << 56])
+        #expect(PersistentReserveIn.keys(in: [0, 0, 0, 9, 0, 0, 0, 16] + keys.dropLast()) == [0xA], "cut off")
+        #expect(PersistentReserveIn.keys(in: [0, 0, 0, 9, 0, 0, 0, 0]) == [])
+        #expect(PersistentReserveIn.keys(in: []) == [])
+    }
 }

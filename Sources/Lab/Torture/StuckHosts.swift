@@ -267,10 +267,7 @@ actor StuckHosts {
             note("PERSISTENT RESERVE IN through \(nexus.portal): \(answer)")
             return nil
         }
-        let keys = stride(from: 8, to: reply.data.count - 7, by: 8).map { start in
-            reply.data[start..<start + 8].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-        }
-        return keys.contains(Self.victimKey)
+        return PersistentReserveIn.keys(in: reply.data).contains(Self.victimKey)
     }
 
     private func note(_ what: String) { scene.note(name, what) }
