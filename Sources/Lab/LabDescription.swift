@@ -72,7 +72,11 @@ public struct LabDescription: Codable, Sendable, Equatable {
         public var serial: String
 
         /// `pool/image` or `pool/namespace/image`.
-        public var path: String { namespace.isEmpty ? "\(pool)/\(image)" : "\(pool)/\(namespace)/\(image)" }
+        public var path: String { Self.path(pool: pool, namespace: namespace, image: image) }
+
+        static func path(pool: String, namespace: String, image: String) -> String {
+            namespace.isEmpty ? "\(pool)/\(image)" : "\(pool)/\(namespace)/\(image)"
+        }
 
         public init(lun: Int, pool: String, namespace: String = "", image: String, serial: String) {
             self.lun = lun

@@ -16,6 +16,8 @@ public struct Placement: Sendable, Equatable {
     public var header: Int
     /// The first data objects.
     public var objects: [Int]
+    /// All OSDs of each of these, in the order of the pieces if they are erasure-coded.
+    public var acting: [[Int]] = []
     /// Bytes of a data object.
     public var objectSize: Int
 
@@ -72,7 +74,7 @@ extension Lab {
                 case dataPool = "data_pool"
             }
         }
-        let name = namespace.isEmpty ? "\(pool)/\(image)" : "\(pool)/\(namespace)/\(image)"
+        let name = LabDescription.LUN.path(pool: pool, namespace: namespace, image: image)
         let text = try await hostCheck(["rbd", "info", "--format", "json", name])
         guard let info = try? JSONDecoder().decode(Image.self, from: Data(text.utf8)) else {
             throw LabError("image \(name)", "rbd info says what cannot be read: \(text)")
@@ -87,27 +89,31 @@ extension Lab {
                 ReservationState.objectName(imageID: info.id), "rbd_id.\(image)", "rbd_header.\(info.id)",
             ].map { (pool, $0, namespace) }
             + data.map { (info.dataPool ?? pool, $0, namespace) }
-        let osds = try await primaries(of: objects)
+        let places = try await places(of: objects)
+        let primaries = places.map(\.primary)
         return Placement(
-            group: osds[0], pool: osds[1], state: osds[2], id: osds[3], header: osds[4],
-            objects: Array(osds.dropFirst(5)), objectSize: info.objectSize)
+            group: primaries[0], pool: primaries[1], state: primaries[2], id: primaries[3], header: primaries[4],
+            objects: Array(primaries.dropFirst(5)), acting: places.dropFirst(5).map(\.acting),
+            objectSize: info.objectSize)
     }
 
-    /// The primary OSD of each of `objects`, whether they exist or not.
-    private func primaries(of objects: [(pool: String, name: String, namespace: String)]) async throws -> [Int] {
+    /// The OSDs of each of `objects`, whether they exist or not.
+    private func places(
+        of objects: [(pool: String, name: String, namespace: String)]
+    ) async throws -> [(primary: Int, acting: [Int])] {
         let input = objects.map { "\($0.pool) \($0.name) \($0.namespace)" }
         let text = try await hostCheck(
-            ["/usr/bin/python3", "-c", Self.askForPrimaries], input: Array(input.joined(separator: "\n").utf8))
-        let answers = text.split(separator: "\n").compactMap { Int($0) }
-        guard answers.count == objects.count else {
+            ["/usr/bin/python3", "-c", Self.askForPlaces], input: Array(input.joined(separator: "\n").utf8))
+        let answers = text.split(separator: "\n").map { $0.split(separator: " ").compactMap { Int($0) } }
+        guard answers.count == objects.count, !answers.contains([]) else {
             throw LabError("ceph osd map", "\(answers.count) answers to \(objects.count) questions: \(text)")
         }
-        return answers
+        return answers.map { ($0[0], Array($0.dropFirst())) }
     }
 
     /// What the `ceph` command does for `osd map`, with the module it uses, without the 50 ms of processor time that it needs
     /// to parse each.
-    private static let askForPrimaries = """
+    private static let askForPlaces = """
         import json, os, rados, sys
         with rados.Rados(conffile=os.environ["CEPH_CONF"]) as cluster:
             for line in sys.stdin.read().split("\\n"):
@@ -116,6 +122,7 @@ extension Lab {
                 status, answer, reason = cluster.mon_command(json.dumps(command), b"")
                 if status != 0:
                     sys.exit(f"{name}: {reason}")
-                print(json.loads(answer)["acting_primary"])
+                place = json.loads(answer)
+                print(place["acting_primary"], *place["acting"])
         """
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
 import Initiator
 import Lab
 import Testing
@@ -88,37 +87,27 @@ struct CephVariantTests {
     /// looks at the blocklist when it begins with a request, and not again.
     @Test func aFencedCompareAndWriteIsNoLaterWrite() async throws {
         let options = LabOptions(
-            name: "ceph-test", gateways: 2, initiators: 0, osds: 4, size: 256 << 20,
+            name: "ceph-test", gateways: 2, initiators: 0, osds: Shards.osds, size: 256 << 20,
             ceph: Variant.erasureCodedData.options)
         try await withLab(options) { lab in
             let shards = try await Shards(lab)
-            func nexus(_ name: String, _ gateway: String) async throws -> Nexus {
-                let portal = try #require(lab.description().nodes.first { $0.name == gateway }?.portal)
-                let nexus = try await Nexus.login(
-                    portal: portal, target: Lab.targetName, initiator: "iqn.2026-11.example.clio:\(name)",
-                    namespace: lab.netns)
-                try await nexus.ready()
-                return nexus
-            }
-            let (fenced, other) = (try await nexus("fenced", "gw2"), try await nexus("other", "gw1"))
+            let (fenced, other) = (try await lab.host("fenced", "gw2"), try await lab.host("other", "gw1"))
             let block = (1...3).map { [UInt8](repeating: $0, count: 512) }
             try await fenced.good(.write(shards.block, block[0]))
 
             try await lab.pause(OSDName.text(shards.held))
             let swap = fenced.start(.compareAndWrite(shards.block, expected: block[0], new: block[1]))
-            try await until("the OSD has begun") { try await shards.requests(lab).contains("cmpext") }
+            try await until(.seconds(60), "the OSD has begun") { try await shards.requests(lab).contains("cmpext") }
             // It has not come to the write.
             #expect(try await !shards.requests(lab).contains("sub_op_started"))
             try await lab.freeze("gw2")
-            try await until("gw2 is fenced") {
-                let text = try await lab.check("gw1", [try lab.executable("clio"), "status", "--json"])
-                let status = try JSONDecoder().decode(GroupStatus.self, from: Data(text.utf8))
-                return status.members.first { $0.node == "gw2" }?.state.hasPrefix("fenced") == true
+            try await until(.seconds(60), "gw2 is fenced") {
+                try await lab.groupStatus().members.first { $0.node == "gw2" }?.state.hasPrefix("fenced") == true
             }
             // The other gateway's ports are unavailable now.
             try await other.ready()
             let write = other.start(.write(shards.block, block[2]))
-            try await until("the newer write waits for it") {
+            try await until(.seconds(60), "the newer write waits for it") {
                 try await shards.requests(lab).contains("waiting for rw locks")
             }
             #expect(!swap.isSettled && !write.isSettled)
@@ -132,14 +121,6 @@ struct CephVariantTests {
             #expect(try await other.good(.read(shards.block, blocks: 1)) == block[2])
         }
     }
-
-    private func until(_ what: String, _ isSo: () async throws -> Bool) async throws {
-        let end = ContinuousClock.now + .seconds(60)
-        while try await !isSo() {
-            guard ContinuousClock.now < end else { throw LabError("wait", "not so after a minute: \(what)") }
-            try await Task.sleep(for: .milliseconds(100))
-        }
-    }
 }
 
 /// An OSD that can be stopped without anything but data waiting for it, and a data object that has data there, not parity.
@@ -151,34 +132,23 @@ private struct Shards {
     /// The first logical block in the object.
     let block: UInt64
 
+    /// The group, the pool, the reservations and the header need four of them at most, so one is left.
+    static let osds = 5
+
     init(_ lab: Lab) async throws {
-        struct Image: Decodable {
-            let prefix: String
-            enum CodingKeys: String, CodingKey { case prefix = "block_name_prefix" }
-        }
-        struct Place: Decodable {
-            let acting: [Int]
-            let primary: Int
-            enum CodingKeys: String, CodingKey {
-                case acting
-                case primary = "acting_primary"
-            }
-        }
-        let placement = try await lab.placement(objects: 1)
+        let placement = try await lab.placement()
         let needed = [placement.group, placement.pool, placement.state, placement.header]
-        held = try #require((0..<lab.options.osds).first { !needed.contains($0) })
-        let lun = try #require(lab.description().luns.first)
-        let info = try await lab.hostCheck(["rbd", "info", "--format", "json", lun.path])
-        let prefix = try JSONDecoder().decode(Image.self, from: Data(info.utf8)).prefix
-        for number in 0..<16 {
-            let name = "\(prefix).000000000000000\(String(number, radix: 16))"
-            let text = try await lab.hostCheck(["ceph", "-f", "json", "osd", "map", "data", name])
-            let place = try JSONDecoder().decode(Place.self, from: Data(text.utf8))
-            guard place.acting.prefix(2).contains(held), place.primary != held else { continue }
-            (primary, block) = (place.primary, UInt64(number * placement.objectSize / 512))
+        for osd in 0..<Self.osds where !needed.contains(osd) {
+            guard
+                let number = placement.acting.indices.first(where: {
+                    placement.acting[$0].prefix(2).contains(osd) && placement.objects[$0] != osd
+                })
+            else { continue }
+            (held, primary) = (osd, placement.objects[number])
+            block = UInt64(number * placement.objectSize / 512)
             return
         }
-        throw LabError("the image's objects", "none has data, and its primary not, at osd.\(held)")
+        throw LabError("the image's objects", "none has data, and its primary not, at an OSD that nothing else needs")
     }
 
     /// What the primary has begun and not ended.

@@ -26,9 +26,13 @@ struct GroupStatus: Decodable {
     let members: [Member]
 }
 
-extension LiveCluster {
-    func status(from node: String = "gw1") async throws -> GroupStatus {
-        let text = try await exec(node, try lab.executable("clio"), "status", "--json")
+extension Lab {
+    func groupStatus(from node: String = "gw1") async throws -> GroupStatus {
+        let text = try await check(node, [try executable("clio"), "status", "--json"])
         return try JSONDecoder().decode(GroupStatus.self, from: Data(text.utf8))
     }
+}
+
+extension LiveCluster {
+    func status(from node: String = "gw1") async throws -> GroupStatus { try await lab.groupStatus(from: node) }
 }

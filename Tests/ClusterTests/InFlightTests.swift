@@ -151,10 +151,10 @@ struct InFlightTests {
             // Told that the ports of the other gateway are unavailable, if it is fenced.
             try await there.ready(lun: stuck.lun)
             let again = there.start(preempt, lun: stuck.lun)
-            try await stuck.until(.seconds(20), "the key is gone") { try await !stuck.isRegistered(0xA) }
+            try await until(.seconds(20), "the key is gone") { try await !stuck.isRegistered(0xA) }
             // The victim learns of it, and comes back.
             var back = victim.start(.testUnitReady, lun: stuck.lun)
-            try await stuck.until(.seconds(20), "the key is back") {
+            try await until(.seconds(20), "the key is back") {
                 if back.isSettled {
                     back = victim.start(
                         .persistentReserveOut(.registerAndIgnoreExistingKey, actionKey: 0xA), lun: stuck.lun)
@@ -255,16 +255,16 @@ struct InFlightTests {
                 try await lab.heal("gw1")
                 try await stuck.waitForQuiet("gw1", stuck.data)
                 let waits = "for p in /proc/[0-9]*; do grep -q ^State:.D $p/status && cat $p/comm; done"
-                try await stuck.until(.seconds(60), "threads of the session wait for each other") {
+                try await until(.seconds(60), "threads of the session wait for each other") {
                     let names = try await lab.exec("gw1", ["sh", "-c", waits]).outputText.split(separator: "\n")
                     return names.contains("iscsi_trx") && names.contains("iscsi_ttx")
                 }
                 return #expect(try await !exists("/run/preempted"))
             }
-            try await stuck.until(.seconds(10), "PREEMPT AND ABORT is answered") { try await exists("/run/preempted") }
+            try await until(.seconds(10), "PREEMPT AND ABORT is answered") { try await exists("/run/preempted") }
             #expect(try await !exists("/run/read"), "the read is not preempted, and not waited for")
             try await lab.heal("gw1")
-            try await stuck.until(.seconds(30), "the read is answered") { try await exists("/run/read") }
+            try await until(.seconds(30), "the read is answered") { try await exists("/run/read") }
             #expect(try await victim.send(.write(block, Stuck.old), lun: stuck.lun).sense?.additional == 0x2A05)
         }
     }
@@ -318,7 +318,7 @@ struct InFlightTests {
             // Whoever asks meanwhile is shown the key, or waits until the victim can write no more.
             let isGone = Mutexed(false)
             async let asks: Void = {
-                try await stuck.until(.seconds(60), "the key is gone") { try await !stuck.keys(agent).contains(0xA) }
+                try await until(.seconds(60), "the key is gone") { try await !stuck.keys(agent).contains(0xA) }
                 isGone.change { $0 = true }
             }()
             try await Task.sleep(for: .seconds(5))
@@ -353,7 +353,7 @@ struct InFlightTests {
             try await Task.sleep(for: .milliseconds(300))
             try await stuck.lab.cut("gw1", from: .oneOSD(stuck.data))
             try await stuck.lab.resume(osd)
-            try await stuck.until(.seconds(20), "the OSD has done it") {
+            try await until(.seconds(20), "the OSD has done it") {
                 try await other.good(.read(block, blocks: 1), lun: stuck.lun) == Stuck.newer
             }
             // The same object, so the same PG, whose log forgets.

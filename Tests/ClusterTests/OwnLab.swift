@@ -28,3 +28,18 @@ func withLab(
     try await lab.down()
     if let failure { throw failure }
 }
+
+/// Waits until something is so.
+func until(
+    _ limit: Duration, _ what: String, sourceLocation: SourceLocation = #_sourceLocation,
+    _ isSo: () async throws -> Bool
+) async throws {
+    let end = ContinuousClock.now + limit
+    while try await !isSo() {
+        guard ContinuousClock.now < end else {
+            Issue.record("not so within \(limit): \(what)", sourceLocation: sourceLocation)
+            return
+        }
+        try await Task.sleep(for: .milliseconds(100))
+    }
+}

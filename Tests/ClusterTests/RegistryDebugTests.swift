@@ -52,7 +52,7 @@ struct RegistryDebugTests {
             let size = try await resize(units, 1024)
             let readCapacity = SCSICommand(cdb: [0x25] + [UInt8](repeating: 0, count: 9), inputLength: 8)
             for host in hosts {
-                try await units.held.until(.seconds(20), "\(host.portal) has the new size") {
+                try await until(.seconds(20), "\(host.portal) has the new size") {
                     let data = try await host.send(readCapacity, lun: lun).data
                     return data.prefix(4).reduce(0) { $0 << 8 | UInt64($1) } == size / 512 - 1
                 }

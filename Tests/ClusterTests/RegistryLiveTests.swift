@@ -37,7 +37,7 @@ struct RegistryLiveTests {
             let stays = try ReservationState(decoding: try await units.stateBytes()).registrations
                 .contains { $0.key == 0xA }
             for path in paths {
-                try await held.until(.seconds(20), "\(path.portal) enforces what RADOS has") {
+                try await until(.seconds(20), "\(path.portal) enforces what RADOS has") {
                     try await pastAttentions(path, .write(0, StuckCommands.old), held.lun).isGood == stays
                 }
             }
@@ -68,7 +68,7 @@ struct RegistryLiveTests {
             try await Task.sleep(for: .milliseconds(300))
             try await units.lab.cut("gw1", from: .oneOSD(units.osd))
             try await units.lab.resume(osd)
-            try await held.until(.seconds(20), "the OSD has done it") {
+            try await until(.seconds(20), "the OSD has done it") {
                 try await !ReservationState(decoding: units.stateBytes()).registrations
                     .contains { $0.key == 0xA }
             }
@@ -77,7 +77,7 @@ struct RegistryLiveTests {
                 ["rados", "-p", "rbd", "bench", "5", "write", "-b", "512", "-O", "512", "-t", "16", "--no-cleanup"])
             // A new interval: all clients send again what has no answer.
             try await units.lab.hostCheck(["ceph", "osd", "down", "\(units.osd)"])
-            try await held.until(.seconds(30), "\(osd) is back") {
+            try await until(.seconds(30), "\(osd) is back") {
                 try await units.lab.hostCheck(["ceph", "osd", "stat"]).contains("\(units.lab.options.osds) up")
             }
             try await units.lab.heal("gw1")
@@ -170,10 +170,10 @@ struct RegistryLiveTests {
             #expect(try await units.stateBytes() == kind.bytes(good), "nobody writes over what he cannot read")
             try await units.replaceState(good)
             // By themselves: nobody asks for reservations now.
-            try await held.until(.seconds(10), "the holder goes on") {
+            try await until(.seconds(10), "the holder goes on") {
                 try await holder.send(.write(0, StuckCommands.newer), lun: held.lun).isGood
             }
-            try await held.until(.seconds(10), "the other has its rights") {
+            try await until(.seconds(10), "the other has its rights") {
                 try await other.send(.read(0, blocks: 1), lun: held.lun).isGood
             }
             #expect(try await other.send(.write(0, StuckCommands.old), lun: held.lun).isReservationConflict)
@@ -195,7 +195,7 @@ struct RegistryLiveTests {
             #expect(try await !here.send(.read(0, blocks: 1), lun: held.lun).isGood)
             let epoch = try await units.figure("gw1", "clio_lease_epoch")
             try await units.replaceState(good)
-            try await held.until(.seconds(10), "the unit is served") {
+            try await until(.seconds(10), "the unit is served") {
                 try await here.send(.read(0, blocks: 1), lun: held.lun).isGood
             }
             #expect(try await units.figure("gw1", "clio_lease_epoch") == epoch, "by the same lease")
@@ -218,7 +218,7 @@ struct RegistryLiveTests {
             }
             let epoch = try await units.figure("gw1", "clio_lease_epoch")
             try await units.lab.heal("gw1")
-            try await held.until(.seconds(10), "the unit is served") {
+            try await until(.seconds(10), "the unit is served") {
                 try await host.send(.read(0, blocks: 1), lun: held.lun).isGood
             }
             #expect(try await units.figure("gw1", "clio_lease_epoch") == epoch, "by the same lease")
@@ -246,7 +246,7 @@ struct RegistryLiveTests {
             let event = there.startManaging(.logicalUnitReset, lun: held.lun)
 
             await reserver.drop()
-            try await held.until(.seconds(10), "the other unit's reservation has gone with its host") {
+            try await until(.seconds(10), "the other unit's reservation has gone with its host") {
                 try await there.send(.testUnitReady, lun: units.other).isGood
             }
             try await here.ready(lun: units.other)
@@ -281,7 +281,7 @@ struct RegistryLiveTests {
             }
             // A queue of krbd's has 128 tags.
             try await held.waitForRequests("gw1", held.data, atLeast: 128)
-            try await held.until(.seconds(10), "what has no tag is answered") {
+            try await until(.seconds(10), "what has no tag is answered") {
                 commands.count { $0.isSettled } == commands.count - 128
             }
             try await units.lab.heal("gw1")
@@ -338,7 +338,7 @@ struct RegistryLiveTests {
                 return refused
             }()
             // All devices are read then.
-            try await held.until(.seconds(40), "gw3 is fenced") {
+            try await until(.seconds(40), "gw3 is fenced") {
                 var fencings = 0.0
                 for gateway in ["gw1", "gw2"] { fencings += try await units.figure(gateway, "clio_fencings_total") }
                 return fencings > 0

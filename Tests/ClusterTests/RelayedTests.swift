@@ -51,30 +51,16 @@ struct RelayedTests {
                 name: "relayed-test", gateways: 2, initiators: 0, kernel: kernel, daemon: kernel != .stock), body)
     }
 
-    private func nexus(_ lab: Lab, _ node: String, as name: String = "host") async throws -> Nexus {
-        let portal = try #require(lab.description().nodes.first { $0.name == node }?.portal)
-        let nexus = try await Nexus.login(
-            portal: portal, target: Lab.targetName, initiator: "iqn.2026-11.example.clio:\(name)", namespace: lab.netns)
-        try await nexus.ready()
-        return nexus
-    }
-
-    /// The sense of the unit attention that the next command gets.
-    private func attention(_ nexus: Nexus) async throws -> UInt16? {
-        let sense = try await nexus.send(.testUnitReady).sense
-        return sense?.key == 0x06 ? sense?.additional : nil
-    }
-
     /// 29h/03h BUS DEVICE RESET FUNCTION OCCURRED on each nexus of both gateways, and RESERVE(6) is released.
     private func resetReachesEveryNexus(_ lab: Lab, _ function: TaskManagement) async throws {
-        let one = try await nexus(lab, "gw1", as: "one")
-        let two = try await nexus(lab, "gw2", as: "two")
-        let three = try await nexus(lab, "gw2", as: "three")
+        let one = try await lab.host("one", "gw1")
+        let two = try await lab.host("two", "gw2")
+        let three = try await lab.host("three", "gw2")
         #expect(try await two.send(.reserve6).isGood)
         #expect(try await three.send(.read(0, blocks: 1)).isReservationConflict)
         #expect(try await one.manage(function) == .complete)
         for nexus in [one, two, three] {
-            #expect(try await attention(nexus) == 0x2903)
+            #expect(try await nexus.attention() == 0x2903)
             #expect(try await nexus.send(.testUnitReady).isGood)
         }
         #expect(try await three.send(.read(0, blocks: 1)).isGood)
@@ -82,8 +68,8 @@ struct RelayedTests {
     }
 
     private func taskSetsAreCleared(_ lab: Lab) async throws {
-        let one = try await nexus(lab, "gw1")
-        let two = try await nexus(lab, "gw2")
+        let one = try await lab.host("host", "gw1")
+        let two = try await lab.host("host", "gw2")
         #expect(try await one.manage(.abortTaskSet) == .complete)
         #expect(try await one.manage(.clearTaskSet) == .complete)
         #expect(try await two.send(.read(0, blocks: 1)).isGood)
@@ -93,7 +79,7 @@ struct RelayedTests {
     /// ABORT TASK SET while the OSDs stand still: a read is given up at once, and a write, which an OSD may have or not
     /// have, is waited for.
     private func abortReachesTheOSDRequests(_ lab: Lab) async throws {
-        let one = try await nexus(lab, "gw1")
+        let one = try await lab.host("host", "gw1")
         let block = [UInt8](repeating: 0x5A, count: 512)
         try await lab.pauseOSDs()
         do {
@@ -121,8 +107,8 @@ struct RelayedTests {
 
     /// Commands that are under way when the reset comes end, one way or the other, and the data is nobody's mixture.
     private func resetUnderLoad(_ lab: Lab, resets: Int) async throws {
-        let manager = try await nexus(lab, "gw1", as: "manager")
-        let writers = [try await nexus(lab, "gw1", as: "w1"), try await nexus(lab, "gw2", as: "w2")]
+        let manager = try await lab.host("manager", "gw1")
+        let writers = [try await lab.host("w1", "gw1"), try await lab.host("w2", "gw2")]
         let block = [UInt8](repeating: 0x5A, count: 512 * 64)
         try await withThrowingTaskGroup(of: Void.self) { group in
             for (index, writer) in writers.enumerated() {
@@ -152,11 +138,11 @@ struct RelayedTests {
 
     /// 2Ah/09h CAPACITY DATA HAS CHANGED on every nexus, and the new size at once.
     private func capacityReachesEveryNexus(_ lab: Lab) async throws {
-        let nexuses = [try await nexus(lab, "gw1"), try await nexus(lab, "gw2")]
+        let nexuses = [try await lab.host("host", "gw1"), try await lab.host("host", "gw2")]
         let image = try #require(lab.description().luns.first)
         try await lab.hostCheck(["rbd", "resize", "--no-progress", "--size", "2G", "\(image.pool)/\(image.image)"])
         for nexus in nexuses {
-            #expect(try await attention(nexus) == 0x2A09)
+            #expect(try await nexus.attention() == 0x2A09)
             let capacity = try await nexus.good(.readCapacity)
             #expect(capacity.prefix(8).reduce(0) { $0 << 8 | UInt64($1) } == (2 << 30) / 512 - 1)
             await nexus.close()
@@ -166,13 +152,13 @@ struct RelayedTests {
     /// A gateway that leaves shows as unavailable through the other one, with 2Ah/06h ASYMMETRIC ACCESS STATE CHANGED, and
     /// as active again once it is back.
     private func gatewayLeavesInOrder(_ lab: Lab) async throws {
-        let one = try await nexus(lab, "gw1")
+        let one = try await lab.host("host", "gw1")
         let clio = try lab.executable("clio")
         let gateway = try #require(lab.description().nodes.first { $0.name == "gw2" })
         try await lab.check("gw2", [clio, "node", "down"], timeout: .seconds(60))
         #expect(try await states([.active, .unavailable], one).contains(0x2A06))
         #expect(try await one.manage(.logicalUnitReset) == .complete)
-        #expect(try await attention(one) == 0x2903)
+        #expect(try await one.attention() == 0x2903)
         try await lab.startDaemon("gw2")
         try await lab.waitUntilServed(gateway)
         #expect(try await states([.active, .active], one).contains(0x2A06))
@@ -206,7 +192,7 @@ struct RelayedTests {
 
     /// A gateway that stands still delays a LOGICAL UNIT RESET by no more than F; then it succeeds.
     private func gatewayDiesDuringReset(_ lab: Lab) async throws {
-        let one = try await nexus(lab, "gw1")
+        let one = try await lab.host("host", "gw1")
         try await lab.freeze("gw2")
         let start = ContinuousClock.now
         let response = try await one.manage(.logicalUnitReset)

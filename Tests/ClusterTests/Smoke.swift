@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
 import Initiator
 import Lab
 import Testing
@@ -40,7 +39,8 @@ private struct Smoke {
 
     /// A holder through one gateway, whom a host of the other fences.
     func oneReservation() async throws {
-        let (holder, fencer) = (try await nexus(0, "holder"), try await nexus(1, "fencer"))
+        let holder = try await host("holder", 0)
+        let fencer = try await host("fencer", 1)
         let block = [UInt8](repeating: 0x5A, count: 512)
         try await holder.good(.persistentReserveOut(.register, actionKey: 0xA), lun: lun)
         try await holder.good(.persistentReserveOut(.reserve, key: 0xA, type: 5), lun: lun)
@@ -48,7 +48,7 @@ private struct Smoke {
         try await fencer.good(.persistentReserveOut(.register, actionKey: 0xB), lun: lun)
         try await fencer.good(.write(64, block), lun: lun)
         try await fencer.good(.persistentReserveOut(.preemptAndAbort, key: 0xB, actionKey: 0xA, type: 5), lun: lun)
-        #expect(try await attention(holder) == 0x2A05, "REGISTRATIONS PREEMPTED")
+        #expect(try await holder.attention(lun: lun) == 0x2A05, "REGISTRATIONS PREEMPTED")
         #expect(try await holder.send(.write(64, block), lun: lun).isReservationConflict)
         try await fencer.good(.persistentReserveOut(.clear, key: 0xB), lun: lun)
         try await holder.good(.write(64, block), lun: lun)
@@ -57,10 +57,10 @@ private struct Smoke {
 
     /// A reset through one gateway that both hosts are told of.
     func oneReset() async throws {
-        let hosts = [try await nexus(0, "one"), try await nexus(1, "two")]
+        let hosts = [try await host("one", 0), try await host("two", 1)]
         #expect(try await hosts[0].manage(.logicalUnitReset, lun: lun) == .complete)
         for host in hosts {
-            #expect(try await attention(host) == 0x2903, "BUS DEVICE RESET FUNCTION OCCURRED")
+            #expect(try await host.attention(lun: lun) == 0x2903, "BUS DEVICE RESET FUNCTION OCCURRED")
             await host.close()
         }
     }
@@ -74,23 +74,12 @@ private struct Smoke {
         #expect(try await instance(of: fenced.name) != before, "\(fenced.name) was fenced")
     }
 
-    private func nexus(_ gateway: Int, _ name: String) async throws -> Nexus {
-        let nexus = try await Nexus.login(
-            portal: try #require(gateways[gateway].portal), target: Lab.targetName,
-            initiator: "iqn.2026-11.example.clio:\(name)", namespace: lab.netns)
-        try await nexus.ready(lun: lun)
-        return nexus
-    }
-
-    /// The unit attention that the next command gets.
-    private func attention(_ nexus: Nexus) async throws -> UInt16? {
-        let sense = try await nexus.send(.testUnitReady, lun: lun).sense
-        return sense?.key == 0x06 ? sense?.additional : nil
+    private func host(_ name: String, _ gateway: Int) async throws -> Nexus {
+        try await lab.host(name, gateways[gateway].name, lun: lun)
     }
 
     private func instance(of gateway: String) async throws -> String {
-        let text = try await lab.check(gateway, [try lab.executable("clio"), "status", "--json"])
-        let status = try JSONDecoder().decode(GroupStatus.self, from: Data(text.utf8))
+        let status = try await lab.groupStatus(from: gateway)
         return try #require(status.members.first { $0.node == gateway }?.report).instance
     }
 }

@@ -98,10 +98,7 @@ struct StuckCommands: Sendable {
     func host(
         _ name: String, _ gateway: String, isid: UInt32? = nil, attributes: Bool = false, lun other: Int? = nil
     ) async throws -> Initiator.Nexus {
-        let portal = try #require(lab.description().nodes.first { $0.name == gateway }?.portal)
-        let nexus = try await Initiator.Nexus.login(
-            portal: portal, target: Lab.targetName, initiator: "iqn.2026-11.example.clio:\(name)", isid: isid,
-            timeout: 300, namespace: lab.netns, attributes: attributes)
+        let nexus = try await lab.logIn(name, to: gateway, isid: isid, timeout: 300, attributes: attributes)
         nexuses.change { $0.append(nexus) }
         try await nexus.ready(lun: other ?? lun)
         return nexus
@@ -133,21 +130,6 @@ struct StuckCommands: Sendable {
                 awk '/^REQUESTS/ { r = 1; next } /^LINGER/ { r = 0 } r && $2 == "osd\(osd)" { n++ } END { print n + 0 }'
             """
         return Int(try await lab.check(gateway, ["sh", "-c", script])) ?? 0
-    }
-
-    /// Waits until something is so.
-    func until(
-        _ limit: Duration, _ what: String, sourceLocation: SourceLocation = #_sourceLocation,
-        _ isSo: () async throws -> Bool
-    ) async throws {
-        let end = ContinuousClock.now + limit
-        while try await !isSo() {
-            guard ContinuousClock.now < end else {
-                Issue.record("not so within \(limit): \(what)", sourceLocation: sourceLocation)
-                return
-            }
-            try await Task.sleep(for: .milliseconds(100))
-        }
     }
 
     /// Writes a block, again and again until it is taken.

@@ -15,7 +15,7 @@ extension InFlightTests {
             try await stuck.lab.pause("mon.a")
             try await stuck.lab.freeze("gw2")
             var told: [SCSIReply] = []
-            try await stuck.until(.seconds(30), "commands are held back") {
+            try await until(.seconds(30), "commands are held back") {
                 let reply = try await host.send(.read(0, blocks: 1), lun: stuck.lun)
                 if !reply.isGood { told.append(reply) }
                 return told.contains { $0.isBusy } || told.count >= 10
@@ -66,13 +66,13 @@ extension InFlightTests {
             let witness = try await stuck.host("witness", "gw1")
             let clio = try stuck.lab.executable("clio")
             try await stuck.lab.check("gw2", [clio, "node", "down"])
-            try await stuck.until(.seconds(20), "states have changed") {
+            try await until(.seconds(20), "states have changed") {
                 try await stuck.attentions(witness).contains(0x2A06)
             }
             let image = try #require(stuck.lab.description().luns.first { $0.lun == stuck.lun })
             try await stuck.lab.hostCheck(
                 ["rbd", "resize", "--no-progress", "--size", "512M", "\(image.pool)/\(image.image)"])
-            try await stuck.until(.seconds(20), "the capacity has changed") {
+            try await until(.seconds(20), "the capacity has changed") {
                 try await stuck.attentions(witness).contains(0x2A09)
             }
             let found = try await stuck.attentions(host)
@@ -132,7 +132,7 @@ extension InFlightTests {
             }
             try await rados("put", object, kept)
             for host in hosts {
-                try await stuck.until(.seconds(30), "what is right again is taken") {
+                try await until(.seconds(30), "what is right again is taken") {
                     try await host.send(.persistentReserveIn(.readKeys), lun: stuck.lun).isGood
                 }
                 #expect(try await stuck.keys(host) == [0xA])
